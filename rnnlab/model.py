@@ -1,0 +1,95 @@
+"""Encoder, recurrent cells, readout: a whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.cells import Cell, Stack
+
+
+class RecurrentModel(nn.Module):
+    """A recurrent network: x' = cell(x, encoder(u)), y = readout(output(x)).
+
+    Args:
+        input_size: Length of one input vector, after the encoder if there is one.
+        output_size: Length of one output vector.
+        cell: Makes a cell from its input size, `cell(input_size=n)`; one is made for each layer.
+        num_layers: Number of stacked layers.
+        input_bound: Largest absolute value of an input component; layers above the first see states in
+            [-1, 1]. Cells that certify something (`StableLSTM`) rely on it.
+        encoder: Applied to the inputs first, for instance an embedding. Default: nothing.
+        bias: Whether the linear readout has a bias.
+
+    Raises:
+        ValueError: A size is below 1.
+
+    Example:
+        >>> import torch
+        >>> from functools import partial
+        >>> from rnnlab.cells import LSTM
+        >>> model = RecurrentModel(input_size=1, output_size=2, cell=partial(LSTM, hidden_size=8))
+        >>> outputs, state = model(torch.zeros(5, 3, 1))
+        >>> outputs.shape, state.shape
+        (torch.Size([5, 3, 2]), torch.Size([3, 16]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        cell: Callable[..., Cell],
+        *,
+        num_layers: int = 1,
+        input_bound: float = 1.0,
+        encoder: nn.Module | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(num_layers, int) or num_layers < 1:
+            raise ValueError(f"num_layers={num_layers!r} is not possible: give a whole number of at least 1.")
+        if not isinstance(output_size, int) or output_size < 1:
+            raise ValueError(f"output_size={output_size!r} is not possible: give a whole number of at least 1.")
+        layers: list[Cell] = []
+        for _ in range(num_layers):
+            layer = cell(input_size=layers[-1].output_size if layers else input_size)
+            layer.input_bound = 1.0 if layers else float(input_bound)
+            layers.append(layer)
+        self.encoder = encoder if encoder is not None else nn.Identity()
+        self.cell = layers[0] if num_layers == 1 else Stack(layers)
+        self.readout = nn.Linear(self.cell.output_size, output_size, bias=bias)
+        self.constrain()
+
+    @property
+    def state_size(self) -> int:
+        """Length of the flat state vector."""
+        return self.cell.state_size
+
+    def forward(self, inputs: Tensor, x0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            inputs: `(time, batch, *input)`.
+            x0: Initial states `(batch, state)`. Default: zero.
+
+        Returns:
+            Outputs `(time, batch, output)` and the last states `(batch, state)`.
+        """
+        us = self.encoder(inputs)
+        outputs, x = self.cell.scan(us, self.cell.initial_state(us.shape[1]) if x0 is None else x0)
+        return self.readout(outputs), x
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        """Next states `(*batch, state)` from states and raw inputs `(*batch, *input)`."""
+        return self.cell.step(x, self.encoder(u))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Outputs `(*batch, output)` at given states `(*batch, state)`."""
+        return self.readout(self.cell.output(x))
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Put constrained parameters back in their set."""
+        self.cell.constrain()

@@ -1,0 +1,113 @@
+"""What a datamodule owes the house."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+
+class Probes(NamedTuple):
+    """Constant inputs worth looking at.
+
+    Attributes:
+        inputs: `(probe, *input)`.
+        names: One short name each, as a person would say it ("omega = 0.218").
+    """
+
+    inputs: Tensor
+    names: tuple[str, ...]
+
+
+class SequenceBatches:
+    """Batches of equally long sequences held in memory, cut by column and shared among processes.
+
+    A batch is a pair `(inputs, targets)` with time first. `batch_size` is that of the whole job: with two
+    processes each sees half of every batch, so the number of processes does not change what is learned.
+    The order of a shuffled epoch depends on `seed` and the epoch alone, so a resumed run sees what the
+    unbroken one would have seen.
+
+    Args:
+        inputs: `(time, sequence, *input)`.
+        targets: `(*, sequence, ...)`, with the sequences on axis 1 (axis 0 if `targets_axis` is 0, for one
+            label a sequence).
+        batch_size: Sequences in a batch, over all processes.
+        shuffle: Draw a new order every epoch.
+        seed: Seed of the order.
+        rank, world_size: This process and how many there are.
+
+    Raises:
+        ValueError: `batch_size` is not in 1..sequences, or can't be shared evenly.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        targets_axis: int = 1,
+    ) -> None:
+        sequences = inputs.shape[1]
+        if not 1 <= batch_size <= sequences:
+            raise ValueError(f"batch_size={batch_size} is not possible: there are {sequences} sequences.")
+        if batch_size % world_size or (sequences % batch_size) % world_size:
+            raise ValueError(
+                f"batch_size={batch_size} of {sequences} sequences can't be shared evenly by {world_size} processes."
+            )
+        self.inputs, self.targets, self.targets_axis = inputs, targets, targets_axis
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self.sampler = self  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.inputs.shape[1] // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        sequences = self.inputs.shape[1]
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(sequences, generator=generator)
+        else:
+            order = torch.arange(sequences)
+        for batch in order.split(self.batch_size):
+            mine = batch[self.rank :: self.world_size]
+            yield self.inputs[:, mine], self.targets.index_select(self.targets_axis, mine)
+
+
+class Task(pl.LightningDataModule, abc.ABC):
+    """A data set, the objective it is learned by, and the inputs at which the network should be looked at.
+
+    Sizes are known before data are read, so that the model can be built from them.
+
+    Attributes:
+        input_size: Length of one input vector.
+        output_size: Length of one output vector.
+        input_bound: Largest absolute value of an input component.
+    """
+
+    input_size: int
+    output_size: int
+    input_bound: float = 1.0
+
+    @abc.abstractmethod
+    def probes(self) -> Probes:
+        """The constant inputs worth looking at."""
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This process and how many there are, `(rank, world_size)`."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
