@@ -1,0 +1,5 @@
+"""Tasks: one task, one file."""
+
+from datamodules.sine import Sine
+
+__all__ = ["Sine"]

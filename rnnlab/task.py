@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from rnnlab.objectives import Objective
+
 
 class Probes(NamedTuple):
     """Constant inputs worth looking at.
@@ -97,15 +99,24 @@ class Task(pl.LightningDataModule, abc.ABC):
         input_size: Length of one input vector.
         output_size: Length of one output vector.
         input_bound: Largest absolute value of an input component.
+        objective: What is minimised.
+        baselines: What a trivial answer scores, by the name of the metric; drawn into training curves.
     """
 
     input_size: int
     output_size: int
     input_bound: float = 1.0
+    objective: Objective
+    baselines: dict[str, float]
 
     @abc.abstractmethod
     def probes(self) -> Probes:
         """The constant inputs worth looking at."""
+
+    @property
+    def has_test_data(self) -> bool:
+        """Whether there is a test set to run once training is done."""
+        return type(self).test_dataloader is not pl.LightningDataModule.test_dataloader
 
     @property
     def share(self) -> tuple[int, int]:

@@ -8,6 +8,17 @@ import torch
 from torch import Tensor, nn
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse anything but whole numbers of at least 1, by name.
+
+    Raises:
+        ValueError: A size is not a whole number of at least 1.
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name}={size!r} is not possible: sizes are whole numbers of at least 1.")
+
+
 class Cell(nn.Module, abc.ABC):
     """One step of a recurrent network on one flat state vector.
 
@@ -30,9 +41,7 @@ class Cell(nn.Module, abc.ABC):
 
     def __init__(self, input_size: int, state_size: int, output_size: int) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("state_size", state_size), ("output_size", output_size)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{name}={size!r} is not possible: sizes are whole numbers of at least 1.")
+        check_sizes(input_size=input_size, state_size=state_size, output_size=output_size)
         self.input_size = input_size
         self.state_size = state_size
         self.output_size = output_size
@@ -74,7 +83,7 @@ class Cell(nn.Module, abc.ABC):
         like = next(self.parameters())
         return like.new_zeros(*batch, self.state_size)
 
-    def constrain(self) -> None:  # noqa: B027 (most cells have nothing to put back)
+    def constrain(self) -> None:
         """Put the parameters back where they must be; called at the start and after each optimiser step."""
 
     def certificates(self) -> dict[str, float]:

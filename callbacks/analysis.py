@@ -1,0 +1,193 @@
+"""The one adapter between training and dynamics."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import xarray as xr
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from rnnlab.autonomous import HeldInput, Network, freeze
+from rnnlab.distributed import gather, shard
+from rnnlab.store import Store
+from rnnlab.systems import System
+from rnnlab.task import Probes
+
+Analysis = Callable[[System, Tensor], xr.Dataset]
+Draw = Callable[[xr.Dataset], Mapping[str, Any]]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever happens within it, all random streams go on afterwards as if it had not."""
+    state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+class AnalysisCallback(pl.Callback):
+    """Looks at the network every few epochs: says when to look and where to put what was seen.
+
+    A look freezes a float64 copy of the network, holds each probe input, runs the analysis from the same
+    random initial states every time, and appends the result to the store before training goes on. With
+    several processes the probes are shared out. Training is not touched: weights, gradients, random streams
+    and modes are the same with and without it.
+
+    Args:
+        name: Name of the analysis in the store, the figures and the log.
+        analysis: Called with a system and initial states `(probe, sample, state)`; returns a labelled dataset.
+        every: Look after every so many epochs, beside one look before the first and one at the last.
+        samples: Number of random initial states, the same for every probe.
+        std: Their standard deviation (normal distribution, mean zero), for every component of the state.
+        seed: Seed of the initial states.
+        draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
+            until it takes less than a twentieth of the time; the last look is always drawn.
+        summary: From one look to scalars for the log.
+        model: Finds the network in the LightningModule; it has `step(x, u)`, `read(x)`, `state_size`.
+            Default: its attribute `model`.
+        probes: Constant inputs to hold. Default: those of the trainer's datamodule.
+        store: Where results go. Default: `analysis.zarr` in the trainer's `default_root_dir`.
+
+    Raises:
+        ValueError: `every` or `samples` is below 1, or `std` is negative.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        analysis: Analysis,
+        *,
+        every: int = 10,
+        samples: int = 4,
+        std: float = 1.0,
+        seed: int = 0,
+        draw: Draw | None = None,
+        summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
+        model: Callable[[pl.LightningModule], Network] | None = None,
+        probes: Probes | None = None,
+        store: Store | str | Path | None = None,
+    ) -> None:
+        for key, value in (("every", every), ("samples", samples)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 1.")
+        if std < 0:
+            raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
+        self.name, self.analysis, self.every = name, analysis, every
+        self.samples, self.std, self.seed = samples, std, seed
+        self.draw, self.summary = draw, summary
+        self.find_model = model or (lambda module: module.model)
+        self.probes = probes
+        self.store = Store(store) if isinstance(store, str | Path) else store
+        self.seconds = {"analysis": 0.0, "drawing": 0.0}
+        self.looks = 0
+        self._drawn_at = self._draw_cost = 0.0
+        self._looked_at = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget looks past the point that training goes on from, and look before the first epoch."""
+        epoch = trainer.current_epoch
+        if self.store is None:
+            self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
+        if self.probes is None:
+            self.probes = self._task_probes(trainer)
+        if trainer.is_global_zero:
+            self.store.truncate(epoch)
+        if epoch == 0:
+            self.look(trainer, pl_module, epoch)
+        else:
+            self._looked_at = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look when it is time."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+            self.look(trainer, pl_module, epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw all there is."""
+        if trainer.is_global_zero and self.store is not None and self.name in self.store:
+            self._draw(trainer, self._looked_at)
+
+    def initial_states(self, state_size: int) -> Tensor:
+        """`(sample, state)` in float64, the same at every look."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.std * torch.randn(self.samples, state_size, generator=generator, dtype=torch.float64)
+
+    def look(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        """Analyse the network as it is now and store the result. Every process must call it."""
+        started = time.perf_counter()
+        assert self.probes is not None
+        assert self.store is not None
+        with undisturbed(), torch.no_grad():
+            mine = shard(len(self.probes.names), trainer.global_rank, trainer.world_size)
+            part = self._analyse(self.find_model(pl_module), mine, pl_module.device)
+        seen = gather(part, "probe")
+        self.seconds["analysis"] += time.perf_counter() - started
+        self._looked_at = epoch
+        self.looks += 1
+        if seen is None:
+            return
+        self.store.append(self.name, seen, epoch=epoch)
+        if self.summary is not None:
+            scalars = {f"{self.name}/{key}": value for key, value in self.summary(seen).items()}
+            for logger in trainer.loggers:
+                logger.log_metrics({"epoch": epoch, **scalars}, step=epoch)
+        if time.perf_counter() - self._drawn_at > 20 * self._draw_cost and epoch != trainer.max_epochs:
+            self._draw(trainer, epoch)
+
+    def _analyse(self, model: Network, mine: slice, device: torch.device) -> xr.Dataset | None:
+        assert self.probes is not None
+        names = self.probes.names[mine]
+        if not names:
+            return None
+        inputs = self.probes.inputs[mine].to(device)
+        inputs = inputs.double() if inputs.is_floating_point() else inputs
+        states = self.initial_states(model.state_size).to(device)
+        system = HeldInput(freeze(model), inputs[:, None])
+        seen = self.analysis(system, states.expand(len(names), *states.shape))
+        return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
+
+    def _task_probes(self, trainer: pl.Trainer) -> Probes:
+        probes = getattr(getattr(trainer, "datamodule", None), "probes", None)
+        if probes is None:
+            raise ValueError(
+                f"{type(self).__name__} knows no inputs to hold: pass probes=Probes(inputs, names), "
+                "or train with a datamodule that has probes()."
+            )
+        return probes()
+
+    def _draw(self, trainer: pl.Trainer, epoch: int) -> None:
+        """Draw all looks so far. A picture that fails is said, and costs neither the run nor the other ranks."""
+        if self.draw is None or self.store is None:
+            return
+        from rnnlab.figures.style import save_png
+
+        started = time.perf_counter()
+        folder = Path(trainer.default_root_dir) / "figures"
+        try:
+            for name, figure in self.draw(self.store.read(self.name)).items():
+                path = save_png(figure, folder / f"{name}.png")
+                for logger in trainer.loggers:
+                    if hasattr(logger, "log_image"):
+                        logger.log_image(f"{self.name}/{name}", [str(path)], step=epoch)
+        except Exception as error:
+            rank_zero_warn(f"The {self.name} figure could not be drawn ({type(error).__name__}: {error}).")
+        self._drawn_at = time.perf_counter()
+        self._draw_cost = self._drawn_at - started
+        self.seconds["drawing"] += self._draw_cost

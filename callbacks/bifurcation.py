@@ -1,0 +1,78 @@
+"""Bifurcation diagrams over training (Ribeiro et al. 2020, Fig. 4 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from callbacks.analysis import AnalysisCallback
+from rnnlab.analysis import orbit
+
+
+class Bifurcation(AnalysisCallback):
+    """Steady output under every held probe, epoch by epoch.
+
+    From each random initial state the network runs until it has settled (or a bound is reached: then
+    `settled` says so), and the outputs it goes on visiting are stored as `y`.
+
+    Args:
+        every: Look after every so many epochs.
+        samples: Random initial states for every probe.
+        std: Their standard deviation; the paper's authors take 100 for hidden and cell state alike.
+        seed: Seed of the initial states.
+        steps: Steps kept once settled.
+        burn_in: Steps dropped first. Default: as many as it takes, up to `max_burn_in`.
+        max_burn_in: Bound on the adaptive burn-in.
+        **options: Further arguments of `AnalysisCallback`.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 10,
+        samples: int = 4,
+        std: float = 100.0,
+        seed: int = 0,
+        steps: int = 200,
+        burn_in: int | None = None,
+        max_burn_in: int = 8000,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            "bifurcation",
+            partial(orbit, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in),
+            every=every,
+            samples=samples,
+            std=std,
+            seed=seed,
+            draw=options.pop("draw", draw),
+            summary=options.pop("summary", summary),
+            **options,
+        )
+
+
+def summary(look: xr.Dataset) -> dict[str, float]:
+    """Scalars of one look: fractions of orbits settled, at rest and oscillating; mean peak-to-peak output."""
+    settled = look["settled"]
+    return {
+        "settled": float(settled.mean()),
+        "at_rest": float((settled & (look["period"] == 1)).mean()),
+        "oscillating": float((settled & (look["period"] != 1)).mean()),
+        "peak_to_peak": float(np.nanmean((look["y"].max("time") - look["y"].min("time")))),
+    }
+
+
+def draw(looks: xr.Dataset) -> Mapping[str, Any]:
+    """The paper's form (epoch, y, first difference) for the middle probe, and the plain form for all."""
+    from rnnlab.figures import bifurcation
+
+    middle = looks.sizes["probe"] // 2
+    pictures: dict[str, Callable[[], Any]] = {
+        "bifurcation": lambda: bifurcation.diagram_1d(looks),
+        "bifurcation_3d": lambda: bifurcation.diagram_3d(looks, probe=middle),
+    }
+    return {name: make() for name, make in pictures.items()}

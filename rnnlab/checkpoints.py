@@ -1,0 +1,72 @@
+"""Checkpoint files: written whole or not at all, read without executing anything in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import nn
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a kill leaves the old file; reads weights only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint; what was at `path` stays until the new one is complete.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, partial)
+            partial.replace(target)
+        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+            raise OSError(f"{target} can't be written ({error}); the checkpoint before it is kept.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint; see `load_checkpoint`."""
+        return load_checkpoint(path)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without executing anything in it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is not a checkpoint of a training run, or is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"ckpt_path={path} does not exist: give a .ckpt file of a run, or last.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"ckpt_path={path} is not a checkpoint that can be read ({reason}).") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
+        raise ValueError(f"ckpt_path={path} is not a checkpoint of a training run: give its last.ckpt or best.ckpt.")
+    return checkpoint
+
+
+def check_fits(module: nn.Module, path: str | Path) -> None:
+    """Refuse a checkpoint of another network before anything is started.
+
+    Raises:
+        FileNotFoundError, ValueError: See `load_checkpoint`; or names or shapes of the weights differ.
+    """
+    theirs = {name: tuple(value.shape) for name, value in load_checkpoint(path)["state_dict"].items()}
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if theirs != ours:
+        name = sorted(set(theirs.items()) ^ set(ours.items()))[0][0]
+        raise ValueError(
+            f"ckpt_path={path} is of another network: its {name} is {theirs.get(name, 'missing')}, here it is "
+            f"{ours.get(name, 'missing')}; choose the model and sizes it was trained with."
+        )

@@ -1,0 +1,284 @@
+"""A run on disk: claiming its directory, recording how it goes, opening it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import xarray as xr
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rnnlab.checkpoints import load_checkpoint
+from rnnlab.provenance import provenance
+from rnnlab.store import Store
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from rnnlab.model import RecurrentModel
+    from rnnlab.task import Task
+
+_CHOICES = ("model", "task", "optim", "seed")
+
+
+def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
+    """Decide what a job runs and where, before anything is written.
+
+    Called within a Hydra job. `ckpt_path=last` goes on with the run in `run_dir`, by the config that is
+    saved there when nothing else than `trainer.*`, `callbacks.*` and `logger.*` keys is given.
+
+    Returns:
+        The resolved config with its absolute `run_dir`, and the checkpoint to go on from, if any.
+
+    Raises:
+        ValueError: The directory holds another run, or a key is out of range.
+        FileNotFoundError: There is no run or checkpoint to go on with.
+    """
+    context = HydraConfig.get()
+    run_dir = Path(context.runtime.output_dir).resolve()
+    overrides = list(context.overrides.task)
+    sweeping = context.mode == RunMode.MULTIRUN
+    if sweeping and any(o.startswith("run_dir=") for o in overrides):
+        raise ValueError("run_dir is one directory, a sweep needs one a job: give hydra.sweep.dir=DIR instead.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not any(o.startswith("run_dir=") for o in overrides):
+        raise ValueError("Several processes were started from outside: give all of them the same run_dir=DIR.")
+    saved_path = run_dir / "config.yaml"
+    given = cfg.ckpt_path
+    if given == "last":
+        if not saved_path.is_file():
+            raise FileNotFoundError(f"ckpt_path=last: there is no run in run_dir={run_dir} to go on with.")
+        cfg = _continued(cfg, OmegaConf.load(saved_path), overrides, run_dir)
+    elif saved_path.exists() and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"run_dir={run_dir} holds another run: give another run_dir, or ckpt_path=last to go on with that one."
+        )
+    OmegaConf.resolve(cfg)
+    with open_dict(cfg):
+        cfg.run_dir = str(run_dir)
+    _check(cfg)
+    return restore(cfg)
+
+
+def restore(cfg: Any) -> tuple[DictConfig, Path | None]:
+    """The config and the checkpoint its `ckpt_path` means; None for `last` where a run was stopped before its first."""
+    if cfg.ckpt_path == "last":
+        last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
+        return cfg, last if last.is_file() else None
+    return cfg, None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
+
+
+def _continued(cfg: DictConfig, saved: Any, overrides: list[str], run_dir: Path) -> DictConfig:
+    """The saved config with what may change from one session to the next taken from the command line."""
+    free = ("trainer.", "callbacks.", "logger", "threads", "run_dir", "ckpt_path", "checkpoint.")
+    if not any(o for o in overrides if not o.lstrip("+~").startswith(free)):
+        dots = [o for o in overrides if o.startswith(("trainer.", "callbacks.", "threads", "checkpoint."))]
+        merged = OmegaConf.merge(saved, OmegaConf.from_dotlist(dots))
+        assert isinstance(merged, DictConfig)
+        if any(o.startswith("logger") for o in overrides):
+            merged.logger = cfg.logger
+        merged.ckpt_path = "last"
+        return merged
+    composed = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    for key in _CHOICES:
+        if composed[key] != saved[key]:
+            raise ValueError(
+                f"run_dir={run_dir} was started with another {key}: leave {key} out to go on with it, "
+                "or give another run_dir."
+            )
+    return cfg
+
+
+def _check(cfg: DictConfig) -> None:
+    for key in ("trainer.max_epochs", "threads"):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key}={value} is not possible: give a whole number of at least 1.")
+
+
+class RunRecord:
+    """Around training: what was run and how it went, in the run directory, also when it fails.
+
+    Writes `config.yaml` and `status.json`, gives config and provenance to the loggers, makes `report.html`
+    at the end. Only the first process writes.
+
+    Args:
+        cfg: Resolved config.
+        trainer: The trainer, whose loggers and callbacks are asked for what they know.
+        task: Its baselines go into the status.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: pl.Trainer, task: Task) -> None:
+        self.cfg, self.trainer, self.task = cfg, trainer, task
+        self.run_dir = Path(cfg.run_dir)
+        self.writes = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+    def __enter__(self) -> RunRecord:
+        self._started = time.perf_counter()
+        origin = provenance()
+        self._status: dict[str, Any] = {
+            "state": "running",
+            "started": _now(),
+            "ended": None,
+            "error": None,
+            "command": shlex.join(sys.argv),
+            "baselines": getattr(self.task, "baselines", {}),
+            **origin,
+        }
+        if self.writes:
+            config = OmegaConf.to_container(self.cfg, resolve=True)
+            assert isinstance(config, dict)
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            for logger in self.trainer.loggers:
+                logger.log_hyperparams({**config, "provenance": origin})
+            _write(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
+            self._write_status()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not self.writes:
+            return
+        spent: dict[str, float] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            for name, seconds in getattr(callback, "seconds", {}).items():
+                spent[name] = spent.get(name, 0.0) + seconds
+        total = time.perf_counter() - self._started
+        self._status |= {
+            "state": "failed" if kind else "finished",
+            "ended": _now(),
+            "error": f"{kind.__name__}: {error}" if kind else None,
+            "timings": {"training": total - sum(spent.values()), **spent},
+        }
+        try:
+            self._write_status()
+            from rnnlab.report import write_report
+
+            self.report = write_report(self.run_dir)
+        except OSError as problem:
+            if kind is None:
+                raise
+            print(f"report.html could not be written: {problem}", file=sys.stderr)
+
+    def say(self) -> None:
+        """Tell the person where the results are."""
+        if self.writes:
+            timings = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._status["timings"].items())
+            print(f"done ({timings})\nreport: {self.report}", flush=True)
+
+    def _write_status(self) -> None:
+        _write(self.run_dir / "status.json", json.dumps(self._status, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """A run that was opened again: everything it left, read when asked for.
+
+    Attributes:
+        path: The run directory.
+        config: Its resolved config.
+    """
+
+    def __init__(self, path: Path, config: DictConfig, allow: tuple[str, ...]) -> None:
+        self.path, self.config, self._allow = path, config, allow
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, as configured."""
+        return self._make("task")
+
+    @cached_property
+    def model(self) -> RecurrentModel:
+        """The network with the weights of its best checkpoint, in eval mode."""
+        return self.load("best")
+
+    def load(self, checkpoint: str = "best") -> RecurrentModel:
+        """The network with the weights of one checkpoint, `best` or `last`, in eval mode.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            ValueError: It can't be read, or is of another network.
+        """
+        weights = load_checkpoint(self.path / "checkpoints" / f"{checkpoint}.ckpt")["state_dict"]
+        with torch.random.fork_rng(devices=[]):
+            task = self.task
+            model = self._make("model")(
+                input_size=task.input_size, output_size=task.output_size, input_bound=task.input_bound
+            )
+        model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
+        return model.eval()
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return pd.read_csv(self.path / "metrics.csv", index_col="epoch")
+
+    @cached_property
+    def store(self) -> Store:
+        """The analyses."""
+        return Store(self.path / "analysis.zarr")
+
+    def analysis(self, name: str) -> xr.Dataset:
+        """All looks of one analysis, labelled."""
+        return self.store.read(name)
+
+    def _make(self, key: str) -> Any:
+        section = self.config[key]
+        _refuse_foreign_targets(OmegaConf.to_container(section, resolve=True), self._allow)
+        return instantiate(section)
+
+
+def open_run(run_dir: str | Path, *, allow: tuple[str, ...] = ()) -> Run:
+    """Open a finished, failed or running run.
+
+    A config names the Python objects to build, so a downloaded one could run anything. Only objects of
+    rnnlab and its datamodules are built, and those of the packages named in `allow`.
+
+    Args:
+        run_dir: A directory that `train.py` made.
+        allow: Further packages whose objects may be built, for networks and tasks of your own.
+
+    Raises:
+        FileNotFoundError: It holds no run.
+        ValueError: Later, when a model or task is asked for whose objects are not allowed.
+    """
+    path = Path(run_dir)
+    config_path = path / "config.yaml"
+    if not config_path.is_file():
+        raise FileNotFoundError(f"{path} holds no run: there is no config.yaml in it.")
+    config = OmegaConf.load(config_path)
+    assert isinstance(config, DictConfig)
+    return Run(path, config, ("rnnlab", "datamodules", *allow))
+
+
+def _refuse_foreign_targets(node: Any, allow: tuple[str, ...]) -> None:
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and str(target).split(".")[0] not in allow:
+            raise ValueError(f"_target_={target} is not of rnnlab: if you trust it, open_run(..., allow=('{str(target).split('.')[0]}',)).")
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            _refuse_foreign_targets(child, allow)

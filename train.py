@@ -1,0 +1,102 @@
+"""Train one network on one task and watch which dynamical system it becomes.
+
+    python train.py model=lstm task=sine
+
+The whole story of a run stands in `run`; `python train.py --help` lists what can be chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# heavy imports wait inside the functions: --help and a mistyped key answer at once
+
+
+def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
+    """One run from beginning to end.
+
+    Args:
+        cfg: The composed config, resolved, with `run_dir` absolute.
+        ckpt_path: A checkpoint to go on from.
+
+    Returns:
+        The best value of `checkpoint.monitor`, for sweepers that optimise.
+    """
+    import pytorch_lightning as pl
+    import torch
+    from hydra.utils import instantiate
+
+    from callbacks import Checkpoints, Progress
+    from rnnlab.checkpoints import AtomicCheckpointIO, check_fits
+    from rnnlab.distributed import launching
+    from rnnlab.loggers import MetricsCSV
+    from rnnlab.memory import keep_freed_memory
+    from rnnlab.runs import RunRecord
+
+    run_dir = Path(cfg.run_dir)
+    torch.set_num_threads(cfg.threads)
+    keep_freed_memory()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    task = instantiate(cfg.task)
+    model = instantiate(cfg.model)(
+        input_size=task.input_size, output_size=task.output_size, input_bound=task.input_bound
+    )
+    learner = instantiate(cfg.optim)(model=model, objective=task.objective)
+    if ckpt_path is not None:
+        check_fits(learner, ckpt_path)
+
+    checkpoints = Checkpoints(run_dir / "checkpoints", **cfg.checkpoint)
+    looks = list(instantiate(cfg.callbacks).values())
+    progress = [Progress()] if cfg.trainer.get("enable_progress_bar", True) else []
+    loggers = [MetricsCSV(run_dir), *instantiate(cfg.logger).values()]
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=[*looks, *progress, checkpoints],
+        logger=loggers,
+        default_root_dir=str(run_dir),
+        plugins=[AtomicCheckpointIO()],
+    )
+
+    with RunRecord(cfg, trainer, task) as record, launching(str(run_dir)):
+        trainer.fit(learner, datamodule=task, ckpt_path=ckpt_path and str(ckpt_path))
+        if task.has_test_data:
+            trainer.test(learner, datamodule=task, ckpt_path=str(run_dir / "checkpoints" / "best.ckpt"))
+    record.say()
+    return checkpoints.best
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def job(cfg: DictConfig) -> float:
+    """One job: the only one, or one of a sweep."""
+    from rnnlab.cli import remember_failure
+
+    with remember_failure():
+        from rnnlab.runs import claim
+
+        return run(*claim(cfg))
+
+
+def main() -> None:
+    """The command line: `python train.py ...` or `rnnlab-train ...`."""
+    from rnnlab.cli import one_line_errors
+
+    with one_line_errors():
+        if parent := os.environ.get("RNNLAB_CHILD_OF"):
+            from rnnlab.runs import restore
+
+            run(*restore(OmegaConf.load(Path(parent) / "config.yaml")))
+        else:
+            job()
+
+
+if __name__ == "__main__":
+    main()
