@@ -36,11 +36,13 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
 
     from callbacks import Checkpoints, Progress
     from rnnlab.checkpoints import AtomicCheckpointIO, check_fits
+    from rnnlab.cli import quiet
     from rnnlab.distributed import launching
     from rnnlab.loggers import MetricsCSV
     from rnnlab.memory import keep_freed_memory
     from rnnlab.runs import RunRecord
 
+    quiet()
     run_dir = Path(cfg.run_dir)
     torch.set_num_threads(cfg.threads)
     keep_freed_memory()

@@ -43,8 +43,8 @@ class Checkpoints(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best if self.mode == "min" else value > self.best:
             self.best = value
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,3 +118,12 @@ def _unknown_key(key: str) -> str:
         node = node[name]
     children = [name for name in node if not str(name).startswith("_")] if OmegaConf.is_dict(node) else []
     return _unknown(f"The key {key}", last, children, "key", "".join(f"{p}." for p in path))
+
+
+def quiet() -> None:
+    """Silence what Lightning says about itself; its warnings about the run stay, but for two that are by design."""
+    for name in ("pytorch_lightning", "lightning", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def _parameter(value: float | Tensor) -> Tensor:
-    return torch.as_tensor(value).to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 class _Map:

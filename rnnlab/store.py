@@ -28,9 +28,9 @@ class Store:
     next append writes over what was left behind. One process writes; any number may read meanwhile.
 
     Variables get the leading axis `epoch`. Coordinates are stored once and must stay what they are. Other
-    axes may change in length from look to look (the number of fixed points, say): each becomes as long as in the
-    longest look, and missing cells hold NaN (floats, complex), NaT (times), -1 (integers; the largest value
-    where unsigned), False (booleans) or "" (text).
+    axes may change in length from look to look (the number of fixed points, say): each becomes as long as in
+    the longest look, and missing cells hold NaN (floats, complex), NaT (times), -1 (integers; the largest
+    value where unsigned), False (booleans) or "" (text).
 
     Args:
         path: Directory of the store; made at the first append.

@@ -69,7 +69,7 @@ class SequenceBatches:
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        self.sampler = self  # where Lightning looks for set_epoch
+        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it."""

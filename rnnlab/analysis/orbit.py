@@ -65,7 +65,7 @@ def orbit(
 
     Raises:
         ValueError: An option is out of range, `x0` is no batch of floating-point states, or the system
-            changes the shape of the batch.
+            changes the shape or type of the batch.
 
     References:
         Das, Saiki, Sander, Yorke, "Quantitative quasiperiodicity", Nonlinearity 30, 2017: weighted averages.
@@ -79,8 +79,14 @@ def orbit(
         (2, [0.513, 0.7995])
     """
     limit = max_burn_in if burn_in is None else burn_in
-    for name, value, least in (("steps", steps, 1), ("max_burn_in", max_burn_in, 1), ("burn_in", limit, 0)):
-        if value < least:
+    bounds = {
+        "steps": (steps, 1),
+        "max_burn_in": (max_burn_in, 1),
+        "burn_in": (limit, 0),
+        "max_period": (max_period, 0),
+    }
+    for name, (value, least) in bounds.items():
+        if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value} is not possible: give a whole number of at least {least}.")
     if not tolerance > 0:
         raise ValueError(f"tolerance={tolerance} is not possible: give a number above 0.")
@@ -88,10 +94,11 @@ def orbit(
         raise ValueError(
             f"x0 of shape {tuple(x0.shape)} and type {x0.dtype} is not possible: give (*batch, state)."
         )
-    if (shape := system.step(x0).shape) != x0.shape:
+    x = system.step(x0)
+    if (x.shape, x.dtype) != (x0.shape, x0.dtype):
         raise ValueError(
-            f"the system maps states of shape {tuple(x0.shape)} to {tuple(shape)}: "
-            "give initial states for each of its rows."
+            f"the system maps x0 of shape {tuple(x0.shape)} and type {x0.dtype} to {tuple(x.shape)} and {x.dtype}: "
+            "give one state for each of its rows, in its type."
         )
 
     x, drift, dropped = _settle(system, x0, limit, tolerance, early=burn_in is None)

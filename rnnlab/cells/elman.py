@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlab.cells.base import Cell, check_sizes
-
-NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
-KERNELS = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
+from rnnlab.cells.cudnn import flatten_weights
 
 
 class Elman(Cell):
@@ -37,7 +35,7 @@ class Elman(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh") -> None:
         check_sizes(input_size=input_size, hidden_size=hidden_size)
-        if nonlinearity not in NONLINEARITIES:
+        if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity={nonlinearity!r} is not possible: give 'tanh' or 'relu'.")
         super().__init__(input_size, hidden_size, hidden_size)
         self.nonlinearity = nonlinearity
@@ -47,16 +45,27 @@ class Elman(Cell):
         self.bias_hh = nn.Parameter(torch.empty(hidden_size))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
+        self._flatten()
+
+    def _weights(self) -> tuple[nn.Parameter, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+    def _flatten(self) -> None:
+        flatten_weights("RNN_TANH" if self.nonlinearity == "tanh" else "RNN_RELU", *self._weights())
+
+    def _apply(self, fn, recurse: bool = True):
+        super()._apply(fn, recurse)
+        self._flatten()
+        return self
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         preactivation = F.linear(u, self.weight_ih, self.bias_ih) + F.linear(x, self.weight_hh, self.bias_hh)
-        return NONLINEARITIES[self.nonlinearity](preactivation)
+        return preactivation.tanh() if self.nonlinearity == "tanh" else preactivation.relu()
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        outputs, h = KERNELS[self.nonlinearity](
-            us, x0.contiguous()[None], weights, True, 1, 0.0, self.training, False, False
-        )
+        train = torch.is_grad_enabled()  # cuDNN has no way back without; the module's mode is not asked
+        kernel = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+        outputs, h = kernel(us, x0.contiguous()[None], self._weights(), True, 1, 0.0, train, False, False)
         return outputs, h[0]
 
     def extra_repr(self) -> str:

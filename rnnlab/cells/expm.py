@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -37,39 +38,72 @@ def expm_skew(a: Tensor) -> Tensor:
         ValueError: The matrices are neither float32 nor float64.
 
     Example:
-        >>> quarter_turn = expm_skew(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]) * torch.pi / 2)
-        >>> quarter_turn.round(decimals=5)
-        tensor([[ 0.,  1.],
-                [-1.,  0.]])
+        >>> sixth_of_a_turn = expm_skew(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]) * torch.pi / 3)
+        >>> sixth_of_a_turn.round(decimals=4)
+        tensor([[ 0.5000,  0.8660],
+                [-0.8660,  0.5000]])
     """
     if a.dtype not in _DEGREES:
         raise ValueError(f"dtype {a.dtype} is not possible for a matrix exponential: use float32 or float64.")
     degree, largest = _DEGREES[a.dtype]
-    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    a2 = a @ a
-    a4 = a2 @ a2
-    a6 = a4 @ a2
-    squarings = _squarings(a6.detach(), largest)
-    if squarings:
-        a, a2, a4, a6 = (power / 2 ** (squarings * k) for power, k in ((a, 1), (a2, 2), (a4, 4), (a6, 6)))
-    c = _coefficients(degree)
-    even = c[0] * eye + c[2] * a2 + c[4] * a4 + c[6] * a6
-    odd = c[1] * eye + c[3] * a2 + c[5] * a4 + c[7] * a6
-    if degree == 13:
-        even = even + a6 @ (c[8] * a2 + c[10] * a4 + c[12] * a6)
-        odd = odd + a6 @ (c[9] * a2 + c[11] * a4 + c[13] * a6)
-    odd = a @ odd
-    rotation = torch.linalg.solve(even - odd, even + odd)
-    for _ in range(squarings):
-        rotation = rotation @ rotation
+    with torch.autocast(a.device.type, enabled=False):
+        eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+        a2 = a @ a
+        a4 = a2 @ a2
+        a6 = a4 @ a2
+        squarings = _squarings(a6.detach(), largest)
+        if squarings:
+            a, a2, a4, a6 = (p / 2 ** (squarings * k) for p, k in ((a, 1), (a2, 2), (a4, 4), (a6, 6)))
+        c = _coefficients(degree)
+        even = c[0] * eye + c[2] * a2 + c[4] * a4 + c[6] * a6
+        odd = c[1] * eye + c[3] * a2 + c[5] * a4 + c[7] * a6
+        if degree == 13:
+            even = even + a6 @ (c[8] * a2 + c[10] * a4 + c[12] * a6)
+            odd = odd + a6 @ (c[9] * a2 + c[11] * a4 + c[13] * a6)
+        odd = a @ odd
+        rotation = torch.linalg.solve(even - odd, even + odd)
+        for _ in range(squarings):
+            rotation = rotation @ rotation
     return rotation
 
 
+def look(a: Tensor, see: Callable[[Tensor], None]) -> None:
+    """Call `see` with the plain values of `a`, also inside transforms of torch.func.
+
+    Under `vmap` it sees all members at once, on leading axes; what it keeps is still good when the transform
+    is over.
+    """
+    _Look.apply(a, see)
+
+
+class _Look(torch.autograd.Function):
+    # torch.func hands a function of this kind the plain tensors below its own
+
+    @staticmethod
+    def forward(a, see):
+        see(a)
+        return a.new_empty(0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info, in_dims, a, see):
+        return _Look.apply(a.movedim(in_dims[0], 0), see), None
+
+
 def _squarings(a6: Tensor, largest: float) -> int:
-    """How often to halve the argument until its spectral norm is below `largest`."""
-    norm = float(torch.linalg.matrix_norm(a6, 1).max()) ** (1 / 6) if a6.numel() else 0.0
-    # a matrix that is not finite has no exponential; one step lets its nan pass to the caller
-    return max(0, math.ceil(math.log2(norm / largest))) if 0 < norm < math.inf else 0
+    """How often to halve the arguments until the largest of their spectral norms is at most `largest`."""
+    norms = [0.0]
+
+    def see(a6: Tensor) -> None:
+        if a6.numel():
+            norms.append(float(torch.linalg.matrix_norm(a6, 1).max()) ** (1 / 6))
+
+    look(a6, see)
+    # nan and infinity pass to the caller
+    return max(0, math.ceil(math.log2(norms[-1] / largest))) if 0 < norms[-1] < math.inf else 0
 
 
 def _coefficients(degree: int) -> list[float]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from rnnlab.cells.base import Cell
+from rnnlab.cells.base import Cell, check_sizes
+
+# elements of a state buffer that stay in a core's cache, with the dozen others of their kind
+CACHED = 2**14
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 
 
 class GRU(Cell):
@@ -52,113 +56,121 @@ class GRU(Cell):
     def __init__(
         self, input_size: int, hidden_size: int, *, reset: Literal["before", "after"] = "before"
     ) -> None:
+        check_sizes(input_size=input_size, hidden_size=hidden_size)
         super().__init__(input_size, hidden_size, hidden_size)
+        if reset not in ("before", "after"):
+            raise ValueError(f"reset={reset!r} is not possible: give 'before' or 'after'.")
+        self.reset = reset
         rows = 3 * hidden_size
         if reset == "before":
-            shapes = {"W": (rows, input_size), "U": (rows, hidden_size), "b": (rows,)}
-        elif reset == "after":
-            shapes = {
-                "weight_ih": (rows, input_size),
-                "weight_hh": (rows, hidden_size),
-                "bias_ih": (rows,),
-                "bias_hh": (rows,),
-            }
+            self.W = nn.Parameter(torch.empty(rows, input_size))
+            self.U = nn.Parameter(torch.empty(rows, hidden_size))
+            self.b = nn.Parameter(torch.empty(rows))
         else:
-            raise ValueError(f"reset={reset!r} is not possible: choose 'before' or 'after'.")
-        self.reset = reset
-        bound = 1 / math.sqrt(hidden_size)
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
+            self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+            self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
+            self.bias_ih = nn.Parameter(torch.empty(rows))
+            self.bias_hh = nn.Parameter(torch.empty(rows))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         n = self.state_size
         if self.reset == "before":
-            gates, drive = (u @ self.W.mT + self.b).split((2 * n, n), -1)
-            r, z = torch.sigmoid(gates + x @ self.U[: 2 * n].mT).chunk(2, -1)
-            return z * torch.tanh(drive + (r * x) @ self.U[2 * n :].mT) + (1 - z) * x
-        gates, drive = (u @ self.weight_ih.mT + self.bias_ih).split((2 * n, n), -1)
-        gates_x, drive_x = (x @ self.weight_hh.mT + self.bias_hh).split((2 * n, n), -1)
+            gates, drive = F.linear(u, self.W, self.b).split((2 * n, n), -1)
+            r, z = torch.sigmoid(gates + F.linear(x, self.U[: 2 * n])).chunk(2, -1)
+            return z * torch.tanh(drive + F.linear(r * x, self.U[2 * n :])) + (1 - z) * x
+        gates, drive = F.linear(u, self.weight_ih, self.bias_ih).split((2 * n, n), -1)
+        gates_x, drive_x = F.linear(x, self.weight_hh, self.bias_hh).split((2 * n, n), -1)
         r, z = torch.sigmoid(gates + gates_x).chunk(2, -1)
         return (1 - z) * torch.tanh(drive + r * drive_x) + z * x
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         if self.reset == "before":
-            return _Scan.apply(us, x0, self.W, self.U, self.b)  # pyright: ignore[reportReturnType]
-        weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
-        outputs, x = torch.gru(us, x0[None], weights, True, 1, 0.0, self.training, False, False)
+            with torch.autocast(us.device.type, enabled=False):
+                return _Scan.apply(us, x0, self.W, self.U, self.b)  # pyright: ignore[reportReturnType]
+        weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        # only cuDNN minds the flag `train`: without it there is no way back
+        outputs, x = torch.gru(
+            us, x0.contiguous()[None], weights, True, 1, 0.0, torch.is_grad_enabled(), False, False
+        )
         return outputs, x[0]
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.output_size}, reset={self.reset!r}"
 
 
 class _Scan(torch.autograd.Function):
     """The recurrence of the reset-before form as one node of the graph.
 
-    For few units the time goes into starting operations, not into arithmetic, so that a step is six of them
-    forward and six backward, on buffers `(time, gate, batch)` whose parts are contiguous. What does not need
-    the step before is done for all steps at once.
+    With few units the time goes into starting operations, with many into memory. So a step is seven
+    operations forward and seven backward, each on contiguous memory, and what need not wait for its
+    neighbour in time is done for a block of steps at once: as many as stay in the cache.
     """
 
     @staticmethod
     def forward(ctx, us, x0, w, u, b):
-        n, batch = x0.shape[-1], x0.shape[0]
-        gates = torch.matmul(w, us.mT).add_(b[:, None])  # (time, 3 state, batch), in place: r, z, h
-        xs = us.new_empty(len(us) + 1, n, batch)
-        xs[0] = x0.mT
-        u_rz, u_h = u[: 2 * n], u[2 * n :]
+        (time, batch, _), n = us.shape, x0.shape[-1]
+        gates = us.new_empty(3, time, batch, n)  # r, z and h; the arguments first, then their values
+        for gate, w_gate, b_gate in zip(gates, w.chunk(3), b.chunk(3), strict=True):
+            torch.addmm(b_gate, us.flatten(0, 1), w_gate.mT, out=gate.flatten(0, 1))
+        xs = us.new_empty(time + 1, batch, n)
+        xs[0] = x0
+        u_r, u_z, u_h = (part.mT for part in u.chunk(3))
         rx = torch.empty_like(xs[0])
-        x, *rest = xs.unbind()
+        x, *news = xs.unbind()
         for rz, r, z, h, new in zip(
-            gates[:, : 2 * n].unbind(),
-            gates[:, :n].unbind(),
-            gates[:, n : 2 * n].unbind(),
-            gates[:, 2 * n :].unbind(),
-            rest,
-            strict=True,
+            gates[:2].unbind(1), *(gate.unbind() for gate in gates), news, strict=True
         ):
-            rz.addmm_(u_rz, x).sigmoid_()
+            r.addmm_(x, u_r)
+            z.addmm_(x, u_z)
+            rz.sigmoid_()
             torch.mul(r, x, out=rx)
-            h.addmm_(u_h, rx).tanh_()
+            h.addmm_(rx, u_h).tanh_()
             x = torch.lerp(x, h, z, out=new)
         ctx.save_for_backward(us, w, u, gates, xs)
         ctx.set_materialize_grads(False)
-        return xs[1:].mT, x.mT.clone()
+        return xs[1:], x.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_outputs, grad_last):
         us, w, u, gates, xs = ctx.saved_tensors
-        n = xs.shape[1]
-        u_rz, u_h = u[: 2 * n].mT, u[2 * n :].mT
-        old = xs[:-1]
-        r, z, h = gates.chunk(3, 1)
-        # slopes by which the gradient at the new state (z, h) or at r * x (r) becomes that at the arguments
-        slope_r = old * r * (1 - r)
-        slopes = torch.stack([(h - old) * z * (1 - z), z * (1 - h * h)], 1)
-        keep = 1 - z
-        deltas = torch.empty_like(gates)
-        grad = torch.zeros_like(xs)
-        if grad_outputs is not None:
-            grad[1:] = grad_outputs.mT
-        if grad_last is not None:
-            grad[-1] += grad_last.mT
-        grad_rx = torch.empty_like(xs[0])
-        for t in range(len(us) - 1, -1, -1):
-            delta = deltas[t]
-            torch.mul(grad[t + 1], slopes[t], out=delta[n:].view(2, n, -1))
-            torch.mm(u_h, delta[2 * n :], out=grad_rx)
-            torch.mul(grad_rx, slope_r[t], out=delta[:n])
-            grad[t].addcmul_(grad[t + 1], keep[t]).addcmul_(grad_rx, r[t]).addmm_(u_rz, delta[: 2 * n])
-        flat = deltas.transpose(0, 1).reshape(3 * n, -1)
-        needs = ctx.needs_input_grad
-        grad_u = None
-        if needs[3]:
-            grad_u = torch.cat([
-                flat[: 2 * n] @ old.transpose(0, 1).reshape(n, -1).mT,
-                flat[2 * n :] @ (r * old).transpose(0, 1).reshape(n, -1).mT,
-            ])
-        return (
-            torch.matmul(deltas.mT, w) if needs[0] else None,
-            grad[0].mT if needs[1] else None,
-            flat @ us.reshape(-1, us.shape[-1]) if needs[2] else None,
-            grad_u,
-            flat.sum(1) if needs[4] else None,
-        )
+        _, time, batch, n = gates.shape
+        w, u = w.view(3, n, -1), u.view(3, n, n)
+        u_r, u_z, u_h = u
+        grad_us = torch.empty_like(us) if ctx.needs_input_grad[0] else None
+        grad_w, grad_u, grad_b = torch.zeros_like(w), torch.zeros_like(u), w.new_zeros(3, n)
+
+        zero = xs.new_zeros(batch, n)
+        # what comes from outside to the states before each step, and to the last
+        outside = [zero, *(time * [zero] if grad_outputs is None else grad_outputs.unbind())]
+        grad = outside.pop() + (zero if grad_last is None else grad_last)
+        grad_rx, spare = torch.empty_like(zero), torch.empty_like(zero)
+        block = max(1, CACHED // zero.numel())
+        for start in reversed(range(0, time, block)):
+            steps = slice(start, start + block)
+            old, (r, z, h) = xs[:-1][steps], gates[:, steps]
+            # slopes: what the gradient at r * x, or at the new state, is to be multiplied by
+            deltas = torch.stack(
+                [sigmoid_backward(old, r), sigmoid_backward(h - old, z), tanh_backward(z, h)]
+            )
+            rest = 1 - z
+            for delta_zh, delta_r, delta_z, delta_h, r_t, rest_t in reversed(
+                list(zip(deltas[1:].unbind(1), *map(torch.unbind, (*deltas, r, rest)), strict=True))
+            ):
+                delta_zh.mul_(grad)
+                torch.mm(delta_h, u_h, out=grad_rx)
+                delta_r.mul_(grad_rx)
+                torch.addcmul(outside.pop(), grad, rest_t, out=spare).addcmul_(grad_rx, r_t)
+                spare.addmm_(delta_r, u_r).addmm_(delta_z, u_z)
+                grad, spare = spare, grad
+            deltas = deltas.flatten(1, 2)
+            inputs = us[steps].flatten(0, 1)
+            seen = torch.stack([old, old, r * old]).flatten(1, 2)
+            grad_w.baddbmm_(deltas.mT, inputs.expand(3, -1, -1))
+            grad_u.baddbmm_(deltas.mT, seen)
+            grad_b += deltas.sum(1)
+            if grad_us is not None:
+                grad_us[steps] = torch.bmm(deltas, w).sum(0).view_as(us[steps])
+        return grad_us, grad, grad_w.flatten(0, 1), grad_u.flatten(0, 1), grad_b.flatten()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells.cudnn import flatten_weights
 
 
 class LSTM(Cell):
@@ -42,6 +43,15 @@ class LSTM(Cell):
         self.bias_hh = nn.Parameter(torch.empty(4 * hidden_size))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
+        flatten_weights("LSTM", *self._weights())
+
+    def _weights(self) -> tuple[nn.Parameter, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+    def _apply(self, fn, recurse: bool = True):
+        super()._apply(fn, recurse)
+        flatten_weights("LSTM", *self._weights())
+        return self
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         h, c = x.chunk(2, dim=-1)
@@ -55,8 +65,8 @@ class LSTM(Cell):
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         state = [part.contiguous()[None] for part in x0.chunk(2, dim=-1)]
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        outputs, h, c = torch.lstm(us, state, weights, True, 1, 0.0, self.training, False, False)
+        train = torch.is_grad_enabled()  # cuDNN has no way back without; the module's mode is not asked
+        outputs, h, c = torch.lstm(us, state, self._weights(), True, 1, 0.0, train, False, False)
         return outputs, torch.cat([h[0], c[0]], dim=-1)
 
     def extra_repr(self) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from rnnlab.cells.base import Cell
-from rnnlab.cells.expm import expm_skew
+from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells.expm import expm_skew, look
 
 
 class Orthogonal(Cell):
@@ -46,6 +49,7 @@ class Orthogonal(Cell):
     def __init__(
         self, input_size: int, hidden_size: int, *, init: Literal["henaff", "cayley"] = "henaff"
     ) -> None:
+        check_sizes(input_size=input_size, hidden_size=hidden_size)
         super().__init__(input_size, hidden_size, hidden_size)
         angles = torch.empty(hidden_size // 2)
         if init == "henaff":
@@ -63,17 +67,25 @@ class Orthogonal(Cell):
         self._cache = _Cache()
 
     def recurrent_matrix(self) -> Tensor:
-        """The orthogonal matrix B, `(state, state)`: on the graph if one is asked for, else kept until A changes."""
-        if torch.is_grad_enabled() and self.A.requires_grad or not isinstance(self.A, nn.Parameter):
+        """The orthogonal matrix B, `(state, state)`.
+
+        Without gradient it is computed once and kept until `A` changes, by whatever torch counts as a change
+        (writing through `A.data` is none). With gradient it is computed anew, a part of the graph.
+        """
+        if self.A.requires_grad and torch.is_grad_enabled():
             return _rotation(self.A)
         return self._cache.rotation(self.A)
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
-        z = u @ self.W.mT + x @ self.recurrent_matrix()
+        z = F.linear(u, self.W) + x @ self.recurrent_matrix()
         return torch.sign(z) * torch.relu(torch.abs(z) + self.b)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-        return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]
+        with torch.autocast(us.device.type, enabled=False):
+            return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.output_size}"
 
 
 def _rotation(a: Tensor) -> Tensor:
@@ -82,20 +94,34 @@ def _rotation(a: Tensor) -> Tensor:
 
 
 class _Cache:
-    """Remembers the rotation of a parameter for as long as the parameter stays the same."""
+    """Remembers the rotation of a parameter for as long as the parameter stays the same.
+
+    A copy or a pickle of it is empty.
+    """
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
-        self._value = torch.empty(0)
+        self._owner: Callable[[], Tensor | None] = lambda: None
+        self._version = -1
+        self._data = self._rotation = torch.empty(0)
 
     def rotation(self, a: Tensor) -> Tensor:
-        # data_ptr: `.double()`, `.to()` and `param.data = ...` give the same parameter other data
-        key = (id(a), a._version, a.data_ptr(), a.dtype, a.device)
-        if key != self._key:
-            with torch.no_grad():
-                self._value = _rotation(a)
-            self._key = key
-        return self._value
+        """The rotation of `a`, without gradient."""
+        # only what torch.func has put in a parameter's place is no parameter
+        if not isinstance(a, nn.Parameter) or a.is_inference():
+            return _rotation(a)
+        same = self._owner() is a and self._version == a._version
+        # `.double()`, `.to(device)` and `a.data = other` give the same parameter other memory
+        if not (same and self._data.data_ptr() == a.data_ptr() and self._data.dtype == a.dtype):
+            # inside a transform of torch.func, what is kept must outlive it
+            look(a, self.remember)
+        return self._rotation
+
+    def remember(self, a: Tensor) -> None:
+        """Compute the rotation of `a` and keep it."""
+        with torch.inference_mode(False), torch.no_grad():
+            # while `_data` holds the memory, no other tensor can get its address
+            self._data, self._rotation = a.detach(), _rotation(a)
+        self._owner, self._version = weakref.ref(a), a._version
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Cache:
         return _Cache()
@@ -116,14 +142,14 @@ class _Scan(torch.autograd.Function):
         time, batch, _ = us.shape
         xs = us.new_empty(time + 1, batch, x0.shape[-1])
         xs[0] = x0
-        torch.mm(us.reshape(time * batch, -1), w.mT, out=xs[1:].view(time * batch, -1))
+        torch.mm(us.flatten(0, 1), w.mT, out=xs[1:].view(time * batch, -1))
+        # |z| + b > 0 ? z + b sign(z) : 0, without branches, for both signs of b and for z = 0
         below, above = b.clamp(max=0), b.clamp(min=0)
         beyond = -below
-        cut, sign = torch.empty_like(x0), torch.empty_like(x0)
-        x, *rest = xs.unbind()
-        for z in rest:
+        cut, sign = torch.empty_like(xs[0]), torch.empty_like(xs[0])
+        x, *news = xs.unbind()
+        for z in news:
             z.addmm_(x, rotation)
-            # sign(z) relu(|z| + b) in one expression for both signs of b
             torch.clamp(z, below, beyond, out=cut)
             torch.sign(z, out=sign)
             x = z.sub_(cut).addcmul_(sign, above)
@@ -135,26 +161,25 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_outputs, grad_last):
         us, w, rotation, xs = ctx.saved_tensors
-        time, batch, size = xs[1:].shape
-        back = rotation.mT
+        time = len(us)
+        zero = torch.zeros_like(xs[0])
+        # what comes from outside to the states before each step, and to the last
+        outside = [zero, *(time * [zero] if grad_outputs is None else grad_outputs.unbind())]
+        grad = outside.pop() + (zero if grad_last is None else grad_last)
+        grad_b, sign, signed = torch.zeros_like(zero), torch.empty_like(zero), torch.empty_like(zero)
         deltas = torch.empty_like(xs[1:])
-        grad_b = xs.new_zeros(batch, size)
-        grad = xs.new_zeros(batch, size) if grad_last is None else grad_last.clone()
-        sign, signed = torch.empty_like(grad), torch.empty_like(grad)
-        for t in range(time - 1, -1, -1):
-            if grad_outputs is not None:
-                grad += grad_outputs[t]
-            torch.sign(xs[t + 1], out=sign)
+        back = rotation.mT
+        for x, delta in zip(reversed(xs[1:].unbind()), reversed(deltas.unbind()), strict=True):
+            torch.sign(x, out=sign)
             torch.mul(grad, sign, out=signed)
             grad_b += signed
-            delta = torch.mul(signed, sign, out=deltas[t])
-            torch.mm(delta, back, out=grad)
-        deltas = deltas.view(time * batch, size)
-        needs = ctx.needs_input_grad
+            torch.mul(signed, sign, out=delta)
+            torch.addmm(outside.pop(), delta, back, out=grad)
+        deltas = deltas.flatten(0, 1)
         return (
-            (deltas @ w).view_as(us) if needs[0] else None,
-            grad if needs[1] else None,
-            deltas.mT @ us.reshape(time * batch, -1) if needs[2] else None,
-            xs[:-1].view(time * batch, size).mT @ deltas if needs[3] else None,
-            grad_b.sum(0) if needs[4] else None,
+            (deltas @ w).view_as(us) if ctx.needs_input_grad[0] else None,
+            grad,
+            deltas.mT @ us.flatten(0, 1),
+            xs[:-1].flatten(0, 1).mT @ deltas,
+            grad_b.sum(0),
         )

@@ -47,12 +47,12 @@ def level(
         >>> level(torch.tensor([[3.0, 1.0], [0.5, 0.2]]), bound=1.0)
         tensor([2., 0.])
     """
-    weight = torch.as_tensor(weight, dtype=a.dtype, device=a.device).expand(a.shape[1])
+    ones = a.new_ones(a.shape[1])
     t = a.new_zeros(len(a))
     for _ in range(a.shape[1] + 1):  # each step leaves at least one column behind
-        over = (a - weight * t[:, None]).relu()
-        excess = over @ weight + offset - slope * t - bound
-        move = (excess / (over.sign() @ weight.square() + slope)).relu()
+        over = (a - weight * t[:, None]).relu_()
+        excess = over @ (weight * ones) + offset - slope * t - bound
+        move = (excess / (over.sign_() @ (weight**2 * ones) + slope)).relu()
         t = t + move
         if not (move > 1e-12 * t).any():
             break

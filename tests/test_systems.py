@@ -1,0 +1,137 @@
+import math
+
+import pytest
+import torch
+
+from rnnlab.maps import CatMap, Henon, Linear, Logistic, NeimarkSacker, TanhMap
+from rnnlab.systems import Iterated, Observed, System, jacobian, tangent
+
+
+def random(*shape, seed=0):
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def rows(*entries):
+    """A matrix from rows of entries that are tensors or numbers, batch axes first."""
+    entries = [[torch.as_tensor(e, dtype=torch.float64) for e in row] for row in entries]
+    shape = torch.broadcast_shapes(*(e.shape for row in entries for e in row))
+    return torch.stack([torch.stack([e.expand(shape) for e in row], -1) for row in entries], -2)
+
+
+def neimark_sacker(x, mu=0.2, omega=1.0):
+    p, q = x.unbind(-1)
+    turn = double([math.cos(omega), -math.sin(omega)], [math.sin(omega), math.cos(omega)])
+    gain = 1 + mu - p * p - q * q
+    return turn @ rows((gain - 2 * p * p, -2 * p * q), (-2 * p * q, gain - 2 * q * q))
+
+
+A = double([0.5, 2.0], [-1.0, 0.3])
+# every map with its Jacobian by hand
+BY_HAND = {
+    "linear": (Linear(A), 2, lambda x: A.expand(*x.shape, 2)),
+    "logistic": (Logistic(3.7), 1, lambda x: 3.7 * (1 - 2 * x).unsqueeze(-1)),
+    "henon": (Henon(1.4, 0.3), 2, lambda x: rows((-2.8 * x[..., 0], 1), (0.3, 0))),
+    "cat": (CatMap(), 2, lambda x: rows((2, 1), (1, 1)).expand(*x.shape, 2)),
+    "tanh": (TanhMap(2.0, 0.1), 3, lambda x: torch.diag_embed(2 / (2 * x + 0.1).cosh() ** 2)),
+    "neimark_sacker": (NeimarkSacker(0.2, 1.0), 2, neimark_sacker),
+}
+
+
+@pytest.fixture(params=BY_HAND)
+def known(request):
+    return BY_HAND[request.param]
+
+
+def test_a_map_is_a_system(known):
+    assert isinstance(known[0], System)
+    assert not isinstance(object(), System)
+
+
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (2, 1, 4)])
+def test_jacobian_is_that_by_hand(known, batch):
+    system, size, by_hand = known
+    x = random(*batch, size)
+    torch.testing.assert_close(jacobian(system, x), by_hand(x))
+
+
+def test_tangent_is_a_difference_quotient(known):
+    system, size, _ = known
+    x, frame, h = random(4, size) / 4, random(4, size, 3, seed=1), 1e-6
+    moved = [(system.step(x + h * v) - system.step(x - h * v)) / (2 * h) for v in frame.unbind(-1)]
+    torch.testing.assert_close(tangent(system, x, frame), torch.stack(moved, -1), atol=1e-8, rtol=0)
+
+
+def test_rows_are_independent(known):
+    system, size, _ = known
+    x, frame = random(2, 3, size), random(2, 3, size, 2, seed=1)
+    together = tangent(system, x, frame)
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(together[i, j], tangent(system, x[i, j], frame[i, j]))
+
+
+def test_parameters_may_differ_by_row():
+    r = double(2.5, 3.5)[:, None]
+    x = random(2, 3, 1)
+    torch.testing.assert_close(jacobian(Logistic(r), x)[..., 0], r[..., None] * (1 - 2 * x))
+
+
+def test_jacobian_can_be_differentiated():
+    x = random(4, 1).requires_grad_()
+    jacobian(Logistic(3.7), x).sum().backward()
+    torch.testing.assert_close(x.grad, double(-2 * 3.7).expand(4, 1))
+
+
+def test_a_system_may_give_its_own_tangent():
+    class Own:
+        def step(self, x):
+            raise AssertionError("not needed")
+
+        observe = step
+
+        def tangent(self, x, frame):
+            return 7 * frame
+
+    assert torch.equal(jacobian(Own(), torch.zeros(3, 2)), 7 * torch.eye(2).expand(3, 2, 2))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (4, 2, 1), (3, 3, 1)])
+def test_a_frame_that_does_not_fit_is_refused(shape):
+    with pytest.raises(ValueError, match="does not fit states of shape"):
+        tangent(CatMap(), torch.zeros(3, 2), torch.zeros(shape))
+
+
+def test_observed_changes_the_view_only():
+    seen = Observed(Henon(), lambda x: x.sum(-1, keepdim=True))
+    x = random(5, 2)
+    assert torch.equal(seen.step(x), Henon().step(x))
+    assert torch.equal(seen.observe(x), x.sum(-1, keepdim=True))
+    torch.testing.assert_close(jacobian(seen, x), jacobian(Henon(), x))
+
+
+def test_iterate_of_a_linear_map_is_a_power():
+    third = Iterated(Linear(A), 3)
+    x = random(5, 2)
+    torch.testing.assert_close(third.step(x), x @ (A @ A @ A).mT)
+    torch.testing.assert_close(jacobian(third, x), (A @ A @ A).expand(5, 2, 2))
+    assert torch.equal(third.observe(x), x)
+
+
+def test_points_of_period_two_are_fixed_under_the_second_iterate():
+    r = 3.2
+    root = math.sqrt((r - 3) * (r + 1))
+    x = double([r + 1 + root], [r + 1 - root]) / (2 * r)
+    second = Iterated(Logistic(r), 2)
+    torch.testing.assert_close(second.step(x), x)
+    multiplier = double(4 + 2 * r - r * r).expand(2, 1, 1)
+    torch.testing.assert_close(jacobian(second, x), multiplier)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True])
+def test_iterates_are_counted_by_whole_numbers(n):
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        Iterated(CatMap(), n)
