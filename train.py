@@ -77,7 +77,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def job(cfg: DictConfig) -> float:
+def job(cfg: DictConfig) -> float | None:
     """One job: the only one, or one of a sweep."""
     from rnnlab.cli import remember_failure
 
@@ -85,6 +85,7 @@ def job(cfg: DictConfig) -> float:
         from rnnlab.runs import claim
 
         return run(*claim(cfg))
+    return None
 
 
 def main() -> None:

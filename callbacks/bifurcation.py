@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
 from callbacks.analysis import AnalysisCallback
 from rnnlab.analysis import orbit
+from rnnlab.systems import System
 
 
 class Bifurcation(AnalysisCallback):
@@ -44,7 +46,7 @@ class Bifurcation(AnalysisCallback):
     ) -> None:
         super().__init__(
             "bifurcation",
-            partial(orbit, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in),
+            partial(settled_output, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in),
             every=every,
             samples=samples,
             std=std,
@@ -53,6 +55,11 @@ class Bifurcation(AnalysisCallback):
             summary=options.pop("summary", summary),
             **options,
         )
+
+
+def settled_output(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
+    """`orbit` without the states, which are as large as all the rest and of no use to the diagram."""
+    return orbit(system, x0, **options).drop_vars("last_state")
 
 
 def summary(look: xr.Dataset) -> dict[str, float]:

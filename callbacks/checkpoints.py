@@ -23,10 +23,14 @@ class Checkpoints(Checkpoint):
         ValueError: An argument is out of range, or, while training, `monitor` is not logged.
     """
 
-    def __init__(self, folder: str | Path, *, every: int = 1, monitor: str = "train/loss", mode: str = "min") -> None:
+    def __init__(
+        self, folder: str | Path, *, every: int = 1, monitor: str = "train/loss", mode: str = "min"
+    ) -> None:
         super().__init__()
         if not isinstance(every, int) or every < 1:
-            raise ValueError(f"checkpoint.every={every!r} is not possible: give a whole number of at least 1.")
+            raise ValueError(
+                f"checkpoint.every={every!r} is not possible: give a whole number of at least 1."
+            )
         if mode not in ("min", "max"):
             raise ValueError(f"checkpoint.mode={mode!r} is not possible: choose min or max.")
         self.folder, self.every, self.monitor, self.mode = Path(folder), every, monitor, mode

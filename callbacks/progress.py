@@ -60,10 +60,15 @@ class Progress(ProgressBar):
             self._bar.update()
         elif time.monotonic() - self._said_at > self.interval:
             self._said_at = time.monotonic()
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._numbers(trainer)}", flush=True)
+            print(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._numbers(trainer)}",
+                flush=True,
+            )
 
     def _numbers(self, trainer: pl.Trainer) -> str:
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
+        metrics = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))
+        }
         shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
         looks = sum(c.looks for c in getattr(trainer, "callbacks", []) if isinstance(c, AnalysisCallback))
         return ", ".join(shown + ([f"{looks} looks"] if looks else []))
@@ -72,7 +77,9 @@ class Progress(ProgressBar):
         """Close the bar, also after an error."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Close the bar so that the error stands on a line of its own."""
         self._close()
 

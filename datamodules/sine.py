@@ -63,8 +63,8 @@ class Sine(Task):
         ):
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name}={size!r} is not possible: give a whole number of at least 1.")
-        if not low < high:
-            raise ValueError(f"low={low:g}, high={high:g} is not a range: low must be below high.")
+        if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
+            raise ValueError(f"low={low}, high={high} is not a range: give two numbers, low below high.")
         if batch_size > num_sequences:
             raise ValueError(f"batch_size={batch_size} is not possible: there are {num_sequences} sequences.")
         self.num_sequences, self.length, self.low, self.high = num_sequences, length, low, high

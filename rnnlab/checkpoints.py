@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from torch import nn
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so that a kill leaves the old file; reads weights only."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Write a checkpoint; what was at `path` stays until the new one is complete.
 
         Raises:
@@ -28,11 +29,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, partial)
             partial.replace(target)
         except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-            raise OSError(f"{target} can't be written ({error}); the checkpoint before it is kept.") from error
+            raise OSError(
+                f"{target} can't be written ({error}); the checkpoint before it is kept."
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
         """Read a checkpoint; see `load_checkpoint`."""
         return load_checkpoint(path)
 
@@ -48,11 +53,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"ckpt_path={path} does not exist: give a .ckpt file of a run, or last.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # what is no checkpoint fails in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"ckpt_path={path} is not a checkpoint that can be read ({reason}).") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
-        raise ValueError(f"ckpt_path={path} is not a checkpoint of a training run: give its last.ckpt or best.ckpt.")
+        raise ValueError(
+            f"ckpt_path={path} is not a checkpoint of a training run: give its last.ckpt or best.ckpt."
+        )
     return checkpoint
 
 

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,72 +19,108 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-_FAILURES: list[str] = []
+_FAILURES: list[str] = []  # of a sweep's jobs
+_ERRORS: list[Exception] = []  # of a single run
+_WISHES: list[str | None] = []  # HYDRA_FULL_ERROR as the person set it
 
 
 @contextmanager
 def remember_failure() -> Iterator[None]:
-    """Around one job: keeps what went wrong for the end of a sweep, and leaves no empty run directory."""
+    """Around one job: keeps what went wrong for the end, and leaves no empty run directory.
+
+    A sweep is told of a failing job by the exception; for a single run Hydra would add lines of its own.
+    """
+    wish = _show_tracebacks(
+        _WISHES[-1] if _WISHES else None
+    )  # what the person set is what child processes see
     try:
         yield
     except Exception as error:
         hydra_config = HydraConfig.get()
-        if hydra_config.mode == RunMode.MULTIRUN:
+        sweeping = hydra_config.mode == RunMode.MULTIRUN
+        if sweeping:
             overrides = " ".join(hydra_config.overrides.task)
             _FAILURES.append(f"job {hydra_config.job.num} ({overrides}): {one_line(error)}")
             print(f"failed: {_FAILURES[-1]}", file=sys.stderr, flush=True)
         folder = Path(hydra_config.runtime.output_dir)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        raise
+        if sweeping:
+            raise
+        _ERRORS.append(error)
+    finally:
+        _show_tracebacks(wish)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns an exception into one line and exit code 1; HYDRA_FULL_ERROR=1 shows the traceback."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra is to raise what went wrong, not to print it its own way
+    wish = _show_tracebacks("1")  # Hydra is to raise what went wrong, not to print it its own way
+    _WISHES.append(wish)
+    wants_traceback = wish not in (None, "", "0")
+    rank = os.environ.get("LOCAL_RANK", "0")
+    label = "error" if rank == "0" else f"error on rank {rank}"
     try:
         yield
+        if _ERRORS:
+            raise _ERRORS.pop()
     except Exception as error:
         if wants_traceback:
             raise
         if len(_FAILURES) > 1:
             lines = "\n".join(f"  {failure}" for failure in _FAILURES)
-            print(f"error: {len(_FAILURES)} jobs failed; the others are complete.\n{lines}", file=sys.stderr)
+            print(
+                f"{label}: {len(_FAILURES)} jobs failed; the others are complete.\n{lines}", file=sys.stderr
+            )
         else:
-            print(f"error: {_FAILURES[0] if _FAILURES else one_line(error)}", file=sys.stderr)
+            print(f"{label}: {_FAILURES[0] if _FAILURES else one_line(error)}", file=sys.stderr)
         sys.exit(1)
     finally:
-        if not wants_traceback:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
+        _show_tracebacks(_WISHES.pop())
+
+
+def _show_tracebacks(value: str | None) -> str | None:
+    """Set or unset HYDRA_FULL_ERROR, and return what it was."""
+    before = os.environ.pop("HYDRA_FULL_ERROR", None)
+    if value is not None:
+        os.environ["HYDRA_FULL_ERROR"] = value
+    return before
 
 
 def one_line(error: BaseException) -> str:
     """What went wrong and what to do, on one line."""
     text = str(error)
     if option := re.search(r"Could not (?:find|load) '([\w/]+)/([\w.-]+)'", text):
-        group, given = option.groups()
-        listed = text.split(f"Available options in '{group}':")[-1] if "Available options" in text else ""
-        return _unknown(f"{group}={given}", given, listed.split(), "option", f"{group}=")
+        group, _, given = f"{option.group(1)}/{option.group(2)}".partition("/")
+        return _unknown(f"{group}={given}", given, _options(group), "option", f"{group}=")
+    if syntax := re.search(r"Error parsing override '([^']*)'\s*(.*)", text):
+        return f"{syntax.group(1)} can't be read ({syntax.group(2)}): give key=value, for example model=lstm."
     if key := re.search(r"Could not override '([\w.@]+)'", text):
         return _unknown_key(key.group(1))
+    if "can not run on your system" in text:
+        return (
+            f"trainer.accelerator={text.split('Accelerator')[0].split('`')[-1].lower()} is not possible: "
+            "no such device is visible here; use trainer=cpu, or trainer=auto to take what there is."
+        )
     if isinstance(error, HydraException) and "Error in call to target" in text:
         where = re.search(r"full_key: ([\w.]+)", text)
         cause = error.__cause__
         return (f"{where.group(1)}: " if where else "") + _flat(str(cause) if cause else text)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _flat(text.split("\nSee https")[0])
-    if "can not run on your system" in text:
-        return (
-            f"trainer.accelerator={text.split('Accelerator')[0].strip('`').lower()} is not possible: "
-            "no such device is visible here; use trainer=cpu, or trainer=auto to take what there is."
-        )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'} can't be used ({error.strerror}): give a run_dir with room that can be written to."
-    if isinstance(error, ValueError | OSError | RuntimeError) or type(error).__name__ == "MisconfigurationException":
+    if (
+        isinstance(error, ValueError | OSError | RuntimeError)
+        or type(error).__name__ == "MisconfigurationException"
+    ):
         return _flat(text)
     return f"{type(error).__name__}: {_flat(text)} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _options(group: str) -> list[str]:
+    folder = Path(str(resources.files("conf"))) / group
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
 
 
 def _flat(text: str) -> str:
@@ -94,7 +131,11 @@ def _unknown(what: str, given: str, known: Iterable[str], kind: str, prefix: str
     known = sorted(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     guess = f" Did you mean {prefix}{near[0]}?" if near else ""
-    return f"{what} is not known.{guess} Possible: {', '.join(known)}." if known else f"{what} is not a known {kind}.{guess}"
+    return (
+        f"{what} is not known.{guess} Possible: {', '.join(known)}."
+        if known
+        else f"{what} is not a known {kind}.{guess}"
+    )
 
 
 def _unknown_key(key: str) -> str:
@@ -122,7 +163,7 @@ def _unknown_key(key: str) -> str:
 
 def quiet() -> None:
     """Silence what Lightning says about itself; its warnings about the run stay, but for two that are by design."""
-    for name in ("pytorch_lightning", "lightning", "lightning.fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")

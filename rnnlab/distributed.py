@@ -15,6 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 CHILD = "RNNLAB_CHILD_OF"  # in a child process: the run directory whose config.yaml it is to run
+_CHILDREN: list[subprocess.Popen[bytes]] = []
 _LAUNCH_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", CHILD)
 
 
@@ -42,7 +43,9 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     dist.gather_object(dataset, parts, dst=0)
     if parts is None:
         return None
-    return xr.concat([part for part in parts if part is not None], dim=dim, join="outer", combine_attrs="override")
+    return xr.concat(
+        [part for part in parts if part is not None], dim=dim, join="outer", combine_attrs="override"
+    )
 
 
 class _ConfigLauncher(_SubprocessScriptLauncher):
@@ -59,12 +62,16 @@ class _ConfigLauncher(_SubprocessScriptLauncher):
             "WORLD_SIZE": str(self.num_processes * self.num_nodes),
         }
         self.procs = []
+        _CHILDREN.clear()
         script = getattr(sys.modules["__main__"], "__file__", None)
         if script is None:
-            raise RuntimeError("Several processes need a script to start: run train.py, not an interactive session.")
+            raise RuntimeError(
+                "Several processes need a script to start: run train.py, not an interactive session."
+            )
         for local_rank in range(1, self.num_processes):
             env = os.environ | {"LOCAL_RANK": str(local_rank)}
             self.procs.append(subprocess.Popen([sys.executable, script], env=env))
+        _CHILDREN.extend(self.procs)
 
 
 class DDP(DDPStrategy):
@@ -79,19 +86,40 @@ class DDP(DDPStrategy):
         assert self.cluster_environment is not None
         if not self.cluster_environment.creates_processes_externally:
             if CHILD not in os.environ:
-                raise RuntimeError(f"{CHILD} is not set: the DDP strategy needs the run directory its children share.")
+                raise RuntimeError(
+                    f"{CHILD} is not set: the DDP strategy needs the run directory its children share."
+                )
             self._launcher = _ConfigLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
 
 @contextmanager
-def launching(run_dir: str) -> Iterator[None]:
-    """Within it, `DDP` may start child processes on `run_dir`; afterwards nothing of it is left."""
+def launching(run_dir: str, *, patience: float = 30.0) -> Iterator[None]:
+    """Within it, `DDP` may start child processes on `run_dir`; afterwards nothing of it is left.
+
+    Args:
+        run_dir: The directory whose `config.yaml` the children run.
+        patience: Seconds that children get to end by themselves; after an error they get none.
+    """
     before: Mapping[str, str | None] = {name: os.environ.get(name) for name in _LAUNCH_VARIABLES}
     os.environ[CHILD] = run_dir
+    failed = True
     try:
         yield
+        failed = False
     finally:
-        if dist.is_available() and dist.is_initialized():
+        if failed:
+            for child in _CHILDREN:
+                child.terminate()
+        elif dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+        for child in _CHILDREN:
+            try:
+                child.wait(timeout=5.0 if failed else patience)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        _CHILDREN.clear()
+        if failed and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
         for name, value in before.items():
             if value is None:

@@ -55,7 +55,9 @@ class SequenceLearner(pl.LightningModule):
     ) -> None:
         super().__init__()
         if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm={clip_norm} is not possible: give a positive number, or null for no clipping.")
+            raise ValueError(
+                f"clip_norm={clip_norm} is not possible: give a positive number, or null for no clipping."
+            )
         self.model = model
         self.objective = objective
         self.monitor = monitor
@@ -91,6 +93,8 @@ class SequenceLearner(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Scalars of one validation batch, averaged over the epoch."""
+        if self.trainer.sanity_checking:
+            return
         self._add("val", self._evaluate(batch), batch[0].shape[1])
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -51,7 +51,9 @@ class RecurrentModel(nn.Module):
         if not isinstance(num_layers, int) or num_layers < 1:
             raise ValueError(f"num_layers={num_layers!r} is not possible: give a whole number of at least 1.")
         if not isinstance(output_size, int) or output_size < 1:
-            raise ValueError(f"output_size={output_size!r} is not possible: give a whole number of at least 1.")
+            raise ValueError(
+                f"output_size={output_size!r} is not possible: give a whole number of at least 1."
+            )
         layers: list[Cell] = []
         for _ in range(num_layers):
             layer = cell(input_size=layers[-1].output_size if layers else input_size)

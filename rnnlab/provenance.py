@@ -23,7 +23,8 @@ def provenance() -> dict[str, Any]:
         `git`: `{"commit", "dirty"}` of the checkout that this package is in, None where it is installed.
         `git_cwd`: The same, with the repository's `name`, for the working directory where that is in
         another repository, such as that of the user's own scripts; else None.
-        `versions` of Python, rnnlab and the libraries that make the numbers, `platform`, `devices`, `command`.
+        `versions` of Python, rnnlab and the libraries that make the numbers; `platform`, `devices` and
+        `command`.
 
     Example:
         >>> sorted(provenance())

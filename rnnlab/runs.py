@@ -51,9 +51,13 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
     overrides = list(context.overrides.task)
     sweeping = context.mode == RunMode.MULTIRUN
     if sweeping and any(o.startswith("run_dir=") for o in overrides):
-        raise ValueError("run_dir is one directory, a sweep needs one a job: give hydra.sweep.dir=DIR instead.")
+        raise ValueError(
+            "run_dir is one directory, a sweep needs one a job: give hydra.sweep.dir=DIR instead."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not any(o.startswith("run_dir=") for o in overrides):
-        raise ValueError("Several processes were started from outside: give all of them the same run_dir=DIR.")
+        raise ValueError(
+            "Several processes were started from outside: give all of them the same run_dir=DIR."
+        )
     saved_path = run_dir / "config.yaml"
     given = cfg.ckpt_path
     if given == "last":
@@ -101,6 +105,13 @@ def _continued(cfg: DictConfig, saved: Any, overrides: list[str], run_dir: Path)
 
 
 def _check(cfg: DictConfig) -> None:
+    if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
+        raise ValueError(f"seed={cfg.seed} is not possible: give a whole number from 0 to 2**32 - 1.")
+    if cfg.trainer.strategy == "auto" and cfg.trainer.devices not in (1, "1"):
+        raise ValueError(
+            f"trainer.devices={cfg.trainer.devices} is not possible with one process: "
+            f"give trainer=ddp trainer.devices={cfg.trainer.devices}."
+        )
     for key in ("trainer.max_epochs", "threads"):
         value = OmegaConf.select(cfg, key)
         if not isinstance(value, int) or value < 1:
@@ -173,7 +184,9 @@ class RunRecord:
     def say(self) -> None:
         """Tell the person where the results are."""
         if self.writes:
-            timings = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._status["timings"].items())
+            timings = ", ".join(
+                f"{name} {seconds:.0f} s" for name, seconds in self._status["timings"].items()
+            )
             print(f"done ({timings})\nreport: {self.report}", flush=True)
 
     def _write_status(self) -> None:
@@ -277,7 +290,9 @@ def _refuse_foreign_targets(node: Any, allow: tuple[str, ...]) -> None:
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None and str(target).split(".")[0] not in allow:
-            raise ValueError(f"_target_={target} is not of rnnlab: if you trust it, open_run(..., allow=('{str(target).split('.')[0]}',)).")
+            raise ValueError(
+                f"_target_={target} is not of rnnlab: if you trust it, open_run(..., allow=('{str(target).split('.')[0]}',))."
+            )
         node = list(node.values())
     if isinstance(node, list):
         for child in node:

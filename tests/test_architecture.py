@@ -15,7 +15,13 @@ FORBIDDEN = {
     "rnnlab/store.py": ("torch", "pytorch_lightning", "hydra"),
     "rnnlab/report.py": ("torch", "pytorch_lightning", "hydra"),
     "rnnlab/systems.py": ("rnnlab.", "pytorch_lightning", "hydra", "xarray"),
-    "rnnlab/autonomous.py": ("pytorch_lightning", "hydra", "rnnlab.learner", "rnnlab.task", "rnnlab.analysis"),
+    "rnnlab/autonomous.py": (
+        "pytorch_lightning",
+        "hydra",
+        "rnnlab.learner",
+        "rnnlab.task",
+        "rnnlab.analysis",
+    ),
     "rnnlab/model.py": ("pytorch_lightning", "hydra", "rnnlab.learner", "rnnlab.task", "rnnlab.analysis"),
     "rnnlab/objectives.py": ("rnnlab.", "pytorch_lightning", "hydra"),
     "rnnlab/task.py": ("rnnlab.model", "rnnlab.learner", "hydra"),
@@ -27,7 +33,11 @@ FORBIDDEN = {
     "callbacks/": ("hydra", "datamodules", "conf", "rnnlab.cells", "rnnlab.runs"),
 }
 ALWAYS = {"rnnlab/": ("callbacks", "datamodules", "conf", "train")}
-FILES = sorted(p.relative_to(ROOT).as_posix() for top in ("rnnlab", "datamodules", "callbacks") for p in (ROOT / top).rglob("*.py"))
+FILES = sorted(
+    p.relative_to(ROOT).as_posix()
+    for top in ("rnnlab", "datamodules", "callbacks")
+    for p in (ROOT / top).rglob("*.py")
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -46,11 +56,17 @@ def test_imports_follow_the_plan_of_the_house(file):
     forbidden += next((names for prefix, names in ALWAYS.items() if file.startswith(prefix)), ())
     if file.startswith("rnnlab/cells/"):
         forbidden = tuple(name for name in forbidden if name != "rnnlab.") + (
-            "rnnlab.model", "rnnlab.task", "rnnlab.learner", "rnnlab.analysis", "rnnlab.systems",
+            "rnnlab.model",
+            "rnnlab.task",
+            "rnnlab.learner",
+            "rnnlab.analysis",
+            "rnnlab.systems",
         )
     for name in imports(ROOT / file):
         for bad in forbidden:
-            assert not (name == bad.rstrip(".") or name.startswith(bad.rstrip(".") + ".")), f"{file} imports {name}"
+            assert not (name == bad.rstrip(".") or name.startswith(bad.rstrip(".") + ".")), (
+                f"{file} imports {name}"
+            )
 
 
 def test_every_file_is_covered_by_a_rule():

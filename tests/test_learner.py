@@ -29,12 +29,19 @@ class Rows(pl.loggers.logger.DummyLogger):
 
 
 def fit(model, *, epochs, reduction="sum", task=None, callbacks=(), **options):
-    task = task or Sine(num_sequences=6, length=20, batch_size=4, objective=MeanSquaredError(reduction=reduction))
+    task = task or Sine(
+        num_sequences=6, length=20, batch_size=4, objective=MeanSquaredError(reduction=reduction)
+    )
     learner = SequenceLearner(model, task.objective, **{"optimizer": ADAM, **options})
     logger = Rows()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=epochs, logger=logger, callbacks=list(callbacks), enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(learner, datamodule=task)
     return learner, logger.rows
@@ -47,8 +54,13 @@ def network(cell=LSTM, **options):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_equals_training_by_hand(reduction):
-    learner, rows = fit(network(), epochs=4, reduction=reduction, clip_norm=0.25,
-                        scheduler=partial(MultiStepLR, milestones=[2], gamma=0.1))
+    learner, rows = fit(
+        network(),
+        epochs=4,
+        reduction=reduction,
+        clip_norm=0.25,
+        scheduler=partial(MultiStepLR, milestones=[2], gamma=0.1),
+    )
 
     model = network()
     optimizer = ADAM(model.parameters())
@@ -68,8 +80,15 @@ def test_equals_training_by_hand(reduction):
             weight = part.stop - part.start
             losses.append(loss.item() * weight)
             errors.append(squared.mean().item() * weight)
-        by_hand.append((sum(losses) / 6, sum(errors) / 6, optimizer.param_groups[0]["lr"], sum(norms) / 2,
-                        sum(n > 0.25 for n in norms) / 2))
+        by_hand.append(
+            (
+                sum(losses) / 6,
+                sum(errors) / 6,
+                optimizer.param_groups[0]["lr"],
+                sum(norms) / 2,
+                sum(n > 0.25 for n in norms) / 2,
+            )
+        )
     for ours, theirs in zip(learner.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
@@ -86,8 +105,13 @@ def test_without_clipping_nothing_is_clipped():
 
 def test_plateau_schedule_watches_the_named_number():
     # a rate of zero learns nothing: after `patience` epochs without improvement the schedule must act
-    _, rows = fit(network(), epochs=4, optimizer=partial(torch.optim.SGD, lr=1e-30), monitor="train/mse",
-                  scheduler=partial(ReduceLROnPlateau, patience=0, factor=0.5, eps=0.0))
+    _, rows = fit(
+        network(),
+        epochs=4,
+        optimizer=partial(torch.optim.SGD, lr=1e-30),
+        monitor="train/mse",
+        scheduler=partial(ReduceLROnPlateau, patience=0, factor=0.5, eps=0.0),
+    )
     assert rows[-1]["lr"] < rows[0]["lr"]
     with pytest.raises(ValueError, match="monitor='val/loss' is not logged: choose one of train/loss"):
         fit(network(), epochs=1, monitor="val/loss", scheduler=ReduceLROnPlateau)
@@ -120,8 +144,13 @@ def test_validation_and_test_numbers_are_averages_over_sequences():
     assert not Sine().has_test_data
     learner, rows = fit(network(), epochs=1, task=task)
     logger = Rows()
-    pl.Trainer(accelerator="cpu", logger=logger, enable_progress_bar=False, enable_checkpointing=False,
-               enable_model_summary=False).test(learner, datamodule=task, verbose=False)
+    pl.Trainer(
+        accelerator="cpu",
+        logger=logger,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    ).test(learner, datamodule=task, verbose=False)
     inputs, targets = task.sequences()
     with torch.no_grad():
         expected = (learner.model(inputs)[0] - targets).square().mean().item()
@@ -133,7 +162,9 @@ def test_divergence_is_one_clear_error():
     model = network(GRU)
     with torch.no_grad():
         model.readout.weight.fill_(math.nan)
-    with pytest.raises(DivergedError, match=r"became nan in epoch 1 \(batch 1\); the last good checkpoint is kept"):
+    with pytest.raises(
+        DivergedError, match=r"became nan in epoch 1 \(batch 1\); the last good checkpoint is kept"
+    ):
         fit(model, epochs=2)
 
 

@@ -65,6 +65,8 @@ def test_cat_map_permutes_the_points_of_a_lattice():
     expected = (x * 5).round().long() @ torch.linalg.matrix_power(matrix.double(), 10).long().mT % 5
     assert torch.equal((iterate(CatMap(), x, 10) * 5).round().long() % 5, expected)
     assert torch.equal(expected, (x * 5).round().long())
+    wild = CatMap().step(torch.tensor([[0.9, 0.8]]).double())
+    assert ((wild >= 0) & (wild < 1)).all()
     values = torch.linalg.eigvalsh(jacobian(CatMap(), x[7]))
     torch.testing.assert_close(values.log(), double(-1, 1) * math.log((3 + math.sqrt(5)) / 2))
 

@@ -97,8 +97,8 @@ def orbit(
     x = system.step(x0)
     if (x.shape, x.dtype) != (x0.shape, x0.dtype):
         raise ValueError(
-            f"the system maps x0 of shape {tuple(x0.shape)} and type {x0.dtype} to {tuple(x.shape)} and {x.dtype}: "
-            "give one state for each of its rows, in its type."
+            f"the system maps x0 of shape {tuple(x0.shape)} and type {x0.dtype} to shape {tuple(x.shape)} "
+            f"and type {x.dtype}: give one state for each of its rows, in its type."
         )
 
     x, drift, dropped = _settle(system, x0, limit, tolerance, early=burn_in is None)

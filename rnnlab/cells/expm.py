@@ -61,10 +61,13 @@ def expm_skew(a: Tensor) -> Tensor:
             even = even + a6 @ (c[8] * a2 + c[10] * a4 + c[12] * a6)
             odd = odd + a6 @ (c[9] * a2 + c[11] * a4 + c[13] * a6)
         odd = a @ odd
-        rotation = torch.linalg.solve(even - odd, even + odd)
+        # q^-1 p with p = q + 2 odd, so that rounding is relative to what differs from one
+        rotation = eye + 2 * torch.linalg.solve(even - odd, odd)
         for _ in range(squarings):
             rotation = rotation @ rotation
-    return rotation
+        # one Newton step to the nearest orthogonal matrix takes back most of the rounding
+        bent = rotation.detach()
+        return rotation + bent @ (eye - bent.mT @ bent) / 2
 
 
 def look(a: Tensor, see: Callable[[Tensor], None]) -> None:

@@ -10,9 +10,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells.cudnn import flatten_weights
 
 # elements of a state buffer that stay in a core's cache, with the dozen others of their kind
-CACHED = 2**14
+CACHED = 2**15
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 
 
@@ -71,8 +72,18 @@ class GRU(Cell):
             self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
             self.bias_ih = nn.Parameter(torch.empty(rows))
             self.bias_hh = nn.Parameter(torch.empty(rows))
+            flatten_weights("GRU", *self._weights())
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
+
+    def _weights(self) -> tuple[nn.Parameter, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+    def _apply(self, fn, recurse: bool = True):
+        super()._apply(fn, recurse)
+        if self.reset == "after":
+            flatten_weights("GRU", *self._weights())
+        return self
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         n = self.state_size
@@ -89,10 +100,9 @@ class GRU(Cell):
         if self.reset == "before":
             with torch.autocast(us.device.type, enabled=False):
                 return _Scan.apply(us, x0, self.W, self.U, self.b)  # pyright: ignore[reportReturnType]
-        weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
         # only cuDNN minds the flag `train`: without it there is no way back
         outputs, x = torch.gru(
-            us, x0.contiguous()[None], weights, True, 1, 0.0, torch.is_grad_enabled(), False, False
+            us, x0.contiguous()[None], self._weights(), True, 1, 0.0, torch.is_grad_enabled(), False, False
         )
         return outputs, x[0]
 

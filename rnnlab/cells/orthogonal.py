@@ -57,7 +57,7 @@ class Orthogonal(Cell):
         elif init == "cayley":
             angles.uniform_(0, math.pi / 2).div_(2).tan_().neg_()
         else:
-            raise ValueError(f"init={init!r} is not possible: choose 'henaff' or 'cayley'.")
+            raise ValueError(f"init={init!r} is not possible: give 'henaff' or 'cayley'.")
         a = torch.zeros(hidden_size, hidden_size)
         even = 2 * torch.arange(hidden_size // 2)
         a[even, even + 1] = angles
@@ -69,12 +69,17 @@ class Orthogonal(Cell):
     def recurrent_matrix(self) -> Tensor:
         """The orthogonal matrix B, `(state, state)`.
 
-        Without gradient it is computed once and kept until `A` changes, by whatever torch counts as a change
-        (writing through `A.data` is none). With gradient it is computed anew, a part of the graph.
+        With gradient it is computed anew, a part of the graph. Without, it is kept until `A` changes, by what
+        torch counts as a change; writing through `A.data` is none.
         """
         if self.A.requires_grad and torch.is_grad_enabled():
+            self._cache.forget()
             return _rotation(self.A)
         return self._cache.rotation(self.A)
+
+    def constrain(self) -> None:
+        """Nothing to put back, but fused optimisers write without torch's counting it as a change."""
+        self._cache.forget()
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         z = F.linear(u, self.W) + x @ self.recurrent_matrix()
@@ -100,6 +105,9 @@ class _Cache:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self._owner: Callable[[], Tensor | None] = lambda: None
         self._version = -1
         self._data = self._rotation = torch.empty(0)

@@ -127,7 +127,7 @@ class MetricsCSV(CountsEpochs, Logger):
             }
         except (ValueError, IndexError):
             raise ValueError(
-                f"{self.path} is not a record of epochs that a run can go on with: move it away, or choose another run_dir."
+                f"{self.path} is not a record of epochs to go on with: move it, or give another run_dir."
             ) from None
         self._columns = header[1:]
         if whole != content:

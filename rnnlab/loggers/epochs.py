@@ -33,7 +33,7 @@ class CountsEpochs:
         Within an epoch that is the epoch's own number, else `metrics["epoch"]`, else `step`, else 0.
         """
         if self.trainer is not None and self.fitting:
-            progress = self.trainer.fit_loop.epoch_progress.current
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
             if progress.started > progress.completed:
                 return progress.completed + 1
         return int(metrics.get("epoch", step or 0))

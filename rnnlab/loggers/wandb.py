@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rnnlab.loggers.epochs import CountsEpochs
 
 _MODES = ("auto", "online", "offline", "disabled")
+_NO_ANSWER = ("timed out", "deadline exceeded")
 _WAYS_OUT = "Run `wandb login`, or give logger.wandb.mode=offline or logger=none."
 
 
@@ -73,7 +74,7 @@ class WandbLogger(CountsEpochs, _WandbLogger):
                 raise ValueError(f"{key}={value} is not possible: give a positive number of seconds.")
         self.run_dir = Path(run_dir).absolute()
         self.mode = mode
-        self.timeouts = {"init_timeout": float(init_timeout), "finish_timeout": float(finish_timeout)}
+        self.init_timeout, self.finish_timeout = float(init_timeout), float(finish_timeout)
         if name is None:  # the jobs of a sweep have numbers for names
             name = "-".join(self.run_dir.parts[-2:]) if self.run_dir.name.isdigit() else self.run_dir.name
         super().__init__(
@@ -106,20 +107,28 @@ class WandbLogger(CountsEpochs, _WandbLogger):
         id_file.parent.mkdir(parents=True, exist_ok=True)
         if id_file.exists():
             self._wandb_init["id"] = id_file.read_text().strip()
-        settings = wandb.Settings(base_url=server, silent=True, finish_timeout_raises=True, **self.timeouts)
+        settings = wandb.Settings(
+            base_url=server,
+            silent=True,
+            init_timeout=self.init_timeout,
+            finish_timeout=self.finish_timeout,
+            finish_timeout_raises=True,
+        )
         # an open run, which may be the user's own, is neither taken over nor finished
-        arguments = self._wandb_init | {"reinit": "create_new", "settings": settings}
-        arguments = {name: value for name, value in arguments.items() if value is not None}
+        own = {"mode": mode, "reinit": "create_new", "settings": settings}
+        arguments: dict[str, Any] = {
+            name: value for name, value in (self._wandb_init | own).items() if value is not None
+        }
         reason = ""
         try:
-            run = wandb.init(mode=mode, **arguments)
+            run = wandb.init(**arguments)
         except wandb.Error as error:
-            if "timed out" not in str(error).lower():
+            if not any(sign in str(error).lower() for sign in _NO_ANSWER):
                 raise WandbError(
                     f"W&B at {server} refused the run: {_first_line(error)}. {_WAYS_OUT}"
                 ) from None
             reason = f" because {server} gave no answer"
-            run = wandb.init(mode="offline", **arguments)
+            run = wandb.init(**arguments | {"mode": "offline"})
         id_file.write_text(f"{run.id}\n")
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")

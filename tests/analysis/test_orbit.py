@@ -91,8 +91,8 @@ def test_decay_is_called_settled_only_when_it_is(multiplier):
     remainder = abs(multiplier) ** found.burn_in.item()
     assert remainder < 3e-7
     np.testing.assert_allclose(abs(found.y[0, 0, 0]), remainder, rtol=1e-9)
-    # and it is seen soon after the deviation has shrunk to the tolerance
-    assert found.burn_in <= max(64, 2.1 * math.log(1e-8) / math.log(abs(multiplier)))
+    # and it is seen before the time in which the deviation shrinks to the tolerance has passed twice
+    assert found.burn_in <= max(40, 2 * math.log(1e-7) / math.log(abs(multiplier)))
 
 
 @pytest.mark.parametrize("multiplier", [0.9999, -0.9999, 1.0001])
@@ -170,6 +170,39 @@ def test_states_far_outside_are_measured_relative_to_their_size():
     assert found.y.values.ravel().tolist() == [1.0] * 400
 
 
+def test_large_cycles_settle_as_small_ones_do():
+    small = NeimarkSacker(0.25, 0.2)
+
+    class Large:
+        def step(self, x):
+            return 1e6 * small.step(x / 1e6)
+
+        def observe(self, x):
+            return x
+
+    x0 = double([0.1, 0.0])
+    assert orbit(Large(), 1e6 * x0).settled.item()
+    assert orbit(Large(), 1e6 * x0).burn_in == orbit(small, x0).burn_in
+
+
+def test_what_is_observed_may_diverge_alone():
+    # log(x - 0.6) is NaN at one of the two points of the cycle, 0.513
+    found = orbit(Observed(Logistic(3.2), lambda x: (x - 0.6).log()), double([0.3]))
+    assert found.diverged.item()
+    assert not found.settled.item()
+    assert np.isfinite(found.last_state).all()
+
+
+def test_chaos_that_comes_by_again_is_not_settled():
+    # of so many orbits several are within the tolerance of where they were at the look before
+    x0 = random(200_000, 1)
+    options = {"burn_in": 500, "steps": 1, "tolerance": 1e-5}
+    found = orbit(Logistic(3.9), x0, **options)
+    assert not found.settled.any()
+    earlier = orbit(Logistic(3.9), x0, **options | {"burn_in": 354}).last_state
+    assert (abs(found.last_state - earlier) < 1e-5).sum() > 3
+
+
 def test_burn_in_is_taken_by_the_word():
     system, x = Logistic(3.9), double([0.3], [0.4])
     found = orbit(system, x, burn_in=37, steps=5)
@@ -213,8 +246,8 @@ def test_periods_longer_than_asked_for_are_not_found():
 
 
 def test_period_is_that_of_the_state_not_of_the_view():
-    blind = Observed(Logistic(3.5), lambda x: 0 * x)
-    assert orbit(blind, double([0.3])).period.item() == 4
+    blind = Observed(Logistic(double(2.8, 3.5)), lambda x: 0 * x)
+    assert orbit(blind, double([0.3], [0.3])).period.values.tolist() == [1, 4]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +322,7 @@ def test_states_that_are_none_are_refused():
         orbit(Logistic(3.5), torch.tensor([1]))
     with pytest.raises(ValueError, match="x0 of shape"):
         orbit(Logistic(3.5), torch.tensor(0.5))
-    with pytest.raises(ValueError, match=r"of shape \(2, 1\) and type torch.float64 to \(5, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"of shape \(2, 1\) and type torch.float64 to shape \(5, 2, 1\)"):
         orbit(Logistic(torch.ones(5, 1)), double([0.3], [0.4]))
-    with pytest.raises(ValueError, match="type torch.float32 to .* and torch.float64"):
+    with pytest.raises(ValueError, match=r"type torch.float32 to .* type torch.float64"):
         orbit(Logistic(3.5), torch.ones(2, 1))
