@@ -41,7 +41,7 @@ class Bifurcation(AnalysisCallback):
         seed: int = 0,
         steps: int = 200,
         burn_in: int | None = None,
-        max_burn_in: int = 8000,
+        max_burn_in: int = 4000,
         **options: Any,
     ) -> None:
         super().__init__(

@@ -57,6 +57,8 @@ def one_line_errors() -> Iterator[None]:
     """Turns an exception into one line and exit code 1; HYDRA_FULL_ERROR=1 shows the traceback."""
     wish = _show_tracebacks("1")  # Hydra is to raise what went wrong, not to print it its own way
     _WISHES.append(wish)
+    _FAILURES.clear()
+    _ERRORS.clear()
     wants_traceback = wish not in (None, "", "0")
     rank = os.environ.get("LOCAL_RANK", "0")
     label = "error" if rank == "0" else f"error on rank {rank}"

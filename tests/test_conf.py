@@ -39,7 +39,7 @@ def locate(target):
 
 
 def composed(file):
-    group, name = file.removesuffix(".yaml").rsplit("/", 1)
+    group, _, name = file.removesuffix(".yaml").partition("/")
     with initialize_config_module("conf", version_base="1.3"):
         return compose("train", overrides=[f"{'+' if group == 'sweep' else ''}{group}={name}"])
 

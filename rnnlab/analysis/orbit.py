@@ -45,7 +45,8 @@ def orbit(
         x0: Initial states, `(probe, sample, state)`; `(sample, state)` or any other leading axes will do.
         steps: How many states to record, one time step apart, the first right after the burn-in.
         burn_in: Time steps to drop. Default: as many as it takes.
-        max_burn_in: Bound on that number; the default suits an orthogonal network started far outside.
+        max_burn_in: Bound on that number. The default leaves time to an orthogonal network started far
+            outside, whose norm falls by a constant at each step.
         tolerance: What counts as no change. Rounding in float64 sets a floor of about 1e-8.
         max_period: Longest period to look for, at most `steps / 2`.
 
@@ -55,7 +56,8 @@ def orbit(
         - `y` `(probe, sample, time, observable)`: what is observed, in float64;
         - `settled` `(probe, sample)`;
         - `diverged` `(probe, sample)`;
-        - `drift` `(probe, sample)`: the change at the last look, which `settled` judges;
+        - `drift` `(probe, sample)`: the change at the last look, which `settled` judges; infinite
+          without a look;
         - `period` `(probe, sample)`: the smallest p such that the orbit returns after p steps, within
           sqrt(`tolerance`), all along the record; 0 if there is none; meaningless where not settled;
         - `burn_in`: time steps dropped, the same for all orbits;
@@ -176,7 +178,7 @@ def _window(length: int) -> list[float]:
 
 def _period(states: Tensor, y: Tensor, tolerance: float) -> Tensor:
     """Smallest return time of orbits `(*batch, time, ...)`: the state once, the observation all along."""
-    scale = states.abs().amax((-1, -2)).clamp(min=1)
+    scale, y_scale = (values.abs().amax((-1, -2)).clamp(min=1) for values in (states, y))
     period = torch.zeros(states.shape[:-2], dtype=torch.int64, device=states.device)
     time = torch.arange(y.shape[-2], device=y.device)
     for p in range(1, min(states.shape[-2] - 1, y.shape[-2] // 2) + 1):
@@ -184,9 +186,7 @@ def _period(states: Tensor, y: Tensor, tolerance: float) -> Tensor:
         if not bool((returns & (period == 0)).any()):
             continue
         # against the first cycle, not the cycle before: a slow drift adds up
-        repeats = (y - y[..., time % p, :]).abs().amax((-1, -2)) <= tolerance * y.abs().amax((-1, -2)).clamp(
-            min=1
-        )
+        repeats = (y - y[..., time % p, :]).abs().amax((-1, -2)) <= tolerance * y_scale
         period = torch.where((period == 0) & returns & repeats, p, period)
     return period
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,7 +35,9 @@ class Elman(Cell):
         (torch.Size([5, 3, 8]), torch.Size([3, 8]))
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh") -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, nonlinearity: Literal["tanh", "relu"] = "tanh"
+    ) -> None:
         check_sizes(input_size=input_size, hidden_size=hidden_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity={nonlinearity!r} is not possible: give 'tanh' or 'relu'.")

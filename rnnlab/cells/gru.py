@@ -98,8 +98,7 @@ class GRU(Cell):
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         if self.reset == "before":
-            with torch.autocast(us.device.type, enabled=False):
-                return _Scan.apply(us, x0, self.W, self.U, self.b)  # pyright: ignore[reportReturnType]
+            return _Scan.apply(us, x0, self.W, self.U, self.b)  # pyright: ignore[reportReturnType]
         # only cuDNN minds the flag `train`: without it there is no way back
         outputs, x = torch.gru(
             us, x0.contiguous()[None], self._weights(), True, 1, 0.0, torch.is_grad_enabled(), False, False

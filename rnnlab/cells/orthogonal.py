@@ -86,8 +86,7 @@ class Orthogonal(Cell):
         return torch.sign(z) * torch.relu(torch.abs(z) + self.b)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(us.device.type, enabled=False):
-            return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]
+        return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.output_size}"
@@ -119,7 +118,7 @@ class _Cache:
             return _rotation(a)
         same = self._owner() is a and self._version == a._version
         # `.double()`, `.to(device)` and `a.data = other` give the same parameter other memory
-        if not (same and self._data.data_ptr() == a.data_ptr() and self._data.dtype == a.dtype):
+        if not (same and self._data.data_ptr() == a.data_ptr()):
             # inside a transform of torch.func, what is kept must outlive it
             look(a, self.remember)
         return self._rotation
@@ -130,9 +129,6 @@ class _Cache:
             # while `_data` holds the memory, no other tensor can get its address
             self._data, self._rotation = a.detach(), _rotation(a)
         self._owner, self._version = weakref.ref(a), a._version
-
-    def __deepcopy__(self, memo: dict[int, object]) -> _Cache:
-        return _Cache()
 
     def __reduce__(self) -> tuple[type[_Cache], tuple[()]]:
         return _Cache, ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -122,7 +123,7 @@ class StableLSTM(LSTM):
         input_size: int,
         hidden_size: int,
         *,
-        constraint: str = "projection",
+        constraint: Literal["projection", "rescale"] = "projection",
         forget_bound: float = 0.6,
         margin: float = 0.01,
     ) -> None:

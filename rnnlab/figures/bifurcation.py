@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AXES = ("probe", "sample", "time", "observable")
 CELLS = 400  # points closer than this part of an axis make one dot
+COLUMNS = 700  # of a density picture
 MAX_PANELS = 12
 
 
@@ -50,43 +51,42 @@ def diagram_3d(
         Ribeiro, Tiels, Aguirre, Schön, "Beyond exploding and vanishing gradients", AISTATS 2020, Fig. 4.
     """
     orbits = _Orbits.of(dataset, observable).pick(probe)
-    points = orbits.points(0, differences=True, max_points=max_points)
+    points = orbits.points(0, orbits.limits(), differences=True, max_points=max_points)
     figure = style.new_figure(9.0, 4.6)
-    axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
-    axes.set_box_aspect((2.6, 1, 1), zoom=1.25)
+    axes: Any = figure.add_axes((-0.06, 0.02, 1.02, 1.04), projection="3d", computed_zorder=False)
+    axes.set_box_aspect((2.6, 1, 1), zoom=1.4)
     axes.view_init(elev=20, azim=-58)
+    dots = {"s": 6.0 if len(orbits.at) <= 60 else 2.5, "linewidths": 0, "depthshade": False}
     good = points.settled
-    shown = {"s": 2.0, "linewidths": 0, "depthshade": False}
-    axes.scatter(
-        points.at[good], points.y[good], points.dy[good], c=points.at[good], cmap=style.SEQUENTIAL, **shown
-    )
+    # the last look, nearest to the eye, is the darkest; the pale end of the scale stays out
+    first, last = orbits.span()
+    colors = {"c": points.at[good], "cmap": "viridis_r", "vmin": first - (last - first) / 6, "vmax": last}
+    axes.scatter(points.at[good], points.y[good], points.dy[good], **colors, **dots)
     if not good.all():
-        axes.scatter(
-            points.at[~good],
-            points.y[~good],
-            points.dy[~good],
-            color=style.UNSETTLED,
-            label="not settled",
-            **shown,
-        )
+        wild = (points.at[~good], points.y[~good], points.dy[~good])
+        axes.scatter(*wild, color=style.UNSETTLED, label="not settled", **dots)
         figure.legend(loc="upper right", markerscale=4)
-    axes.set_xlabel(orbits.label, labelpad=18)
-    axes.set_ylabel(f"${orbits.symbol}_t$", labelpad=6)
-    axes.set_zlabel(f"${orbits.symbol}_t - {orbits.symbol}_{{t-1}}$", labelpad=8)
+    axes.set_xlim(first, last)
+    axes.set_xlabel(orbits.label, labelpad=20)
+    axes.set_ylabel("$y_t$", labelpad=8, fontsize=12)
+    axes.set_zlabel("$y_t - y_{t-1}$", labelpad=8, fontsize=12)
+    axes.locator_params(axis="x", nbins=7)
+    axes.locator_params(axis="y", nbins=4)
+    axes.locator_params(axis="z", nbins=5)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.pane.set(facecolor="white", edgecolor=style.FAINT)
-        axis._axinfo["grid"].update(color=style.FAINT, linewidth=0.5)
-    axes.set_title(orbits.names[0], y=0.98)
+    figure.text(0.03, 0.94, orbits.names[0], fontsize=11)
     return figure
 
 
 @style.styled
 def diagram_1d(
-    dataset: xr.Dataset, *, probes: Sequence[Any] | None = None, observable: Any = 0, max_points: int = 20_000
+    dataset: xr.Dataset, *, probes: Sequence[Any] | None = None, observable: Any = 0, max_points: int = 4_000
 ) -> Figure:
     """Parameter against the values visited, one panel a probe.
 
-    Up to `max_points` distinct points a panel are drawn as dots, more as a density picture. Orbits that had
+    Up to `max_points` distinct points a panel are drawn as dots, more as a picture of how often each place is
+    visited. Orbits that had
     not settled have a colour of their own. Where orbits that have not settled are far out of the scale of
     all others (states of an orthogonal network on their long way in), the axis leaves them out and says so.
 
@@ -108,30 +108,41 @@ def diagram_1d(
         probes = [int(i) for i in spread.round()]
     orbits = orbits.pick(*probes)
     panels = len(orbits.names)
-    columns = min(panels, 2 if panels <= 4 else 3)
+    columns = panels if panels <= 3 else min((5, 4, 3, 2), key=lambda n: (-panels % n, abs(n - 4)))
     rows = math.ceil(panels / columns)
-    low, high, beyond = orbits.range()
-    size = (7.5, 4.2) if panels == 1 else (3.4 * columns + 0.6, 2.1 * rows + 0.9)
-    figure = style.new_figure(*size)
+    limits = orbits.limits()
+    width = {1: 7.5, 2: 9.0}.get(columns, 12.0)
+    height = 4.2 if panels == 1 else 2.3 * rows + 0.8
+    figure = style.new_figure(width, height)
+    # margins by hand, in inches: matplotlib's own layout takes longer than all the drawing
+    margins = {
+        "left": 0.75 / width,
+        "right": 1 - 0.15 / width,
+        "bottom": 0.6 / height,
+        "top": 1 - 0.55 / height,
+    }
+    figure.subplots_adjust(**margins, wspace=0.12, hspace=0.25)
     grid: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in grid[panels:]:
-        axes.set_visible(False)
-        grid[panels - columns : panels][0].tick_params(labelbottom=True)
-    for i, axes in enumerate(grid[:panels]):
-        _draw_panel(axes, orbits, i, (low, high), max_points)
-        axes.set_title(orbits.names[i])
-        if i + columns >= panels:
-            axes.tick_params(labelbottom=True)
-    grid[0].set_ylim(low, high)
-    grid[0].set_xlim(*orbits.span())
-    figure.supxlabel(orbits.label, fontsize=10)
-    figure.supylabel(f"${orbits.symbol}_t$", fontsize=11)
+    pieces = 480 if panels == 1 else 240
+    visits = [orbits.visits(i, limits, pieces) for i in range(panels)]
+    dense = max(int(np.count_nonzero(seen)) for seen in visits) > max_points
+    for i, axes in enumerate(grid):
+        if i < panels:
+            _draw_panel(axes, orbits, i, limits, visits[i], dense)
+            axes.set_title(orbits.names[i])
+            axes.tick_params(labelbottom=i + columns >= panels)
+        else:
+            axes.set_visible(False)
+    grid[0].set(xlim=orbits.span(), ylim=limits)
+    figure.supxlabel(orbits.label, fontsize=11, y=0.08 / height, va="bottom")
+    figure.supylabel("$y_t$", fontsize=13, x=0.08 / width, ha="left")
     if not orbits.settled.all():
         from matplotlib.lines import Line2D
 
+        beyond = bool(((orbits.y < limits[0]) | (orbits.y > limits[1])).any())
         label = "not settled (some out of the picture)" if beyond else "not settled"
         dot = Line2D([], [], linestyle="none", marker="o", markersize=4, color=style.UNSETTLED, label=label)
-        figure.legend(handles=[dot], loc="outside upper right")
+        figure.legend(handles=[dot], loc="upper right", borderaxespad=0.1)
     return figure
 
 
@@ -152,21 +163,28 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
     import plotly.graph_objects as go
 
     orbits = _Orbits.of(dataset, observable)
-    low, high, _ = orbits.range()
+    limits, (first, last) = orbits.limits(), orbits.span()
     figure = go.Figure()
     per_probe = 3
     for i, name in enumerate(orbits.names):
-        points = orbits.points(i, differences=True, max_points=max_points)
-        flat = orbits.points(i, differences=False, max_points=max_points)
+        points = orbits.points(i, limits, differences=True, max_points=max_points)
+        flat = orbits.points(i, limits, differences=False, max_points=max_points)
         hover = f"{orbits.name} %{{x}}<br>y = %{{y:.4g}}"
         dots = {"mode": "markers", "visible": i == 0, "showlegend": False}
-        color = {"color": points.at.astype(np.float32), "colorscale": style.SEQUENTIAL.capitalize()}
+        marker = {
+            "size": 2.5 if len(orbits.at) <= 60 else 1.6,
+            "color": points.at.astype(np.float32),
+            "colorscale": "Viridis",
+            "reversescale": True,
+            "cmin": first - (last - first) / 6,
+            "cmax": last,
+        }
         figure.add_scatter3d(
             x=points.at,
             y=points.y.astype(np.float32),
             z=points.dy.astype(np.float32),
-            marker={"size": 1.6, **color},
-            hovertemplate=f"{hover}<br>difference = %{{z:.4g}}<extra>{_escape(name)}</extra>",
+            marker=marker,
+            hovertemplate=f"{hover}<br>difference = %{{z:.4g}}<extra>{style.escape(name)}</extra>",
             **dots,
         )
         for good, colour, said in (
@@ -183,32 +201,32 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
             )
     menu = [
         {
-            "label": _escape(name),
+            "label": style.escape(name),
             "method": "update",
             "args": [{"visible": [k // per_probe == i for k in range(per_probe * len(orbits.names))]}],
         }
         for i, name in enumerate(orbits.names)
     ]
-    axis, difference = style.PLOTLY_AXIS, f"{orbits.symbol}<sub>t</sub> − {orbits.symbol}<sub>t−1</sub>"
+    axis, difference = style.PLOTLY_AXIS, "y<sub>t</sub> - y<sub>t-1</sub>"
     figure.update_layout(
-        **style.PLOTLY,
+        **{**style.PLOTLY, "margin": {**style.PLOTLY["margin"], "t": 80}},
         height=950,
-        updatemenus=[{"buttons": menu, "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}],
+        updatemenus=[{"buttons": menu, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}],
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.42, "itemsizing": "constant"},
         scene={
             "domain": {"x": [0, 1], "y": [0.44, 1]},
             "aspectmode": "manual",
             "aspectratio": {"x": 2.4, "y": 1, "z": 1},
-            "camera": {"eye": {"x": 0.9, "y": -2.3, "z": 0.8}},
+            "camera": {"eye": {"x": 0.75, "y": -2.1, "z": 0.65}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
             "xaxis": {"title": {"text": orbits.label}, **_SCENE_AXIS},
-            "yaxis": {"title": {"text": f"{orbits.symbol}<sub>t</sub>"}, "range": [low, high], **_SCENE_AXIS},
+            "yaxis": {"title": {"text": "y<sub>t</sub>"}, "range": limits, **_SCENE_AXIS},
             "zaxis": {"title": {"text": difference}, **_SCENE_AXIS},
         },
-        xaxis={**axis, "title": {"text": orbits.label}, "range": orbits.span()},
+        xaxis={**axis, "title": {"text": orbits.label}, "range": (first, last)},
         yaxis={
             **axis,
-            "title": {"text": f"{orbits.symbol}<sub>t</sub>"},
-            "range": [low, high],
+            "title": {"text": "y<sub>t</sub>"},
+            "range": limits,
             "domain": [0, 0.38],
         },
     )
@@ -216,9 +234,10 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
 
 
 _SCENE_AXIS = {
-    "gridcolor": "rgba(128,128,128,0.35)",
+    "gridcolor": "#aaaaaa",
     "zeroline": False,
     "showbackground": False,
+    "nticks": 6,
 }
 
 
@@ -236,7 +255,6 @@ class _Orbits(NamedTuple):
 
     name: str  # of the parameter
     label: str  # of its axis, with units
-    symbol: str
     at: np.ndarray  # (parameter,)
     names: list[str]  # (probe,)
     y: np.ndarray  # (parameter, probe, sample, time)
@@ -251,8 +269,8 @@ class _Orbits(NamedTuple):
         others = [str(dim) for dim in dataset["y"].dims if dim not in AXES]
         if not others:
             raise ValueError(
-                f"a bifurcation diagram needs a parameter axis beside {', '.join(AXES)}: if that is the probe, "
-                'rename it, for instance dataset.rename(probe="r").'
+                f"a bifurcation diagram needs a parameter axis beside {', '.join(AXES)}: where that is the "
+                'probe, rename it, for instance dataset.rename(probe="r").'
             )
         name, rest = others[0], others[1:]
         if rest:
@@ -270,9 +288,8 @@ class _Orbits(NamedTuple):
         return cls(
             name=name,
             label=f"{name} ({units})" if units else name,
-            symbol="y",
             at=at,
-            names=[str(p) for p in y["probe"].values] if "probe" in y.coords else _numbered(y.sizes["probe"]),
+            names=_names(y, "probe") if "probe" in dataset["y"].dims else [""],
             y=np.asarray(y.values, float),
             settled=np.asarray(settled.values, bool),
         )
@@ -290,90 +307,100 @@ class _Orbits(NamedTuple):
         margin = 0.02 * (high - low) or 0.5
         return low - margin, high + margin
 
-    def range(self) -> tuple[float, float, bool]:
-        """Limits of the y axis, and whether they leave out orbits that have not settled."""
-        y = np.where(np.isfinite(self.y), self.y, np.nan)
-        if np.isnan(y).all():
-            return -1.0, 1.0, False
-        with np.errstate(all="ignore"):
-            extent = np.nan_to_num(np.abs(y).max((1, 2, 3), initial=0, where=~np.isnan(y)))
+    def limits(self) -> tuple[float, float]:
+        """Of the y axis: all that is finite, but for looks that have not settled and are far out of scale."""
+        finite = np.isfinite(self.y)
+        extent = np.abs(self.y).max((1, 2, 3), initial=0, where=finite)
         far = (extent > 8 * np.quantile(extent, 0.75))[:, None, None] & ~self.settled
-        kept = y[~far] if not far.all() else y
-        low, high = float(np.nanmin(kept)), float(np.nanmax(kept))
+        kept = self.y[finite & ~far[..., None]]
+        if not kept.size:
+            return -1.0, 1.0
+        low, high = float(kept.min()), float(kept.max())
         margin = 0.05 * (high - low) or 0.5 * max(abs(high), 1e-3)
-        low, high = low - margin, high + margin
-        return low, high, bool(((y < low) | (y > high)).any())
+        return low - margin, high + margin
 
-    def points(self, probe: int, *, differences: bool, max_points: int) -> _Points:
-        """Distinct points of a probe, at most so many: looks that visit many places give up some of theirs."""
+    def visits(self, probe: int, limits: tuple[float, float], pieces: int) -> np.ndarray:
+        """How often each piece of the y axis is visited: `(settled no or yes, look, piece)`."""
         y = self.y[:, probe]
+        seen = (y >= limits[0]) & (y <= limits[1])
+        kind = self.settled[:, probe, :, None] * np.ones(y.shape, int)
+        look = np.arange(len(self.at))[:, None, None]
+        place = (kind * len(self.at) + look) * pieces + _cells(np.where(seen, y, limits[0]), limits, pieces)
+        shape = (2, len(self.at), pieces)
+        return np.bincount(place[seen], minlength=math.prod(shape)).reshape(shape)
+
+    def points(
+        self,
+        probe: int,
+        limits: tuple[float, float],
+        *,
+        differences: bool = False,
+        looks: np.ndarray | slice = slice(None),
+        max_points: int | None = None,
+    ) -> _Points:
+        """Distinct points of a probe, at most so many: looks with many give up some of theirs."""
+        at, y, settled = self.at[looks], self.y[looks, probe], self.settled[looks, probe, :, None]
         if differences and y.shape[-1] < 2:
-            raise ValueError("a first difference needs two time steps: give orbits with steps of at least 2.")
+            raise ValueError("a first difference needs two time steps: give orbits of at least 2 steps.")
         dy = np.diff(y, axis=-1) if differences else np.zeros_like(y)
         y = y[..., 1:] if differences else y
-        look = np.broadcast_to(np.arange(len(self.at))[:, None, None], y.shape)
-        settled = np.broadcast_to(self.settled[:, probe, :, None], y.shape)
-        low, high, _ = self.range()
-        seen = np.isfinite(y) & np.isfinite(dy) & (y >= low) & (y <= high)
-        look, y, dy, settled = look[seen], y[seen], dy[seen], settled[seen]
-        first = _distinct(look, settled, _cells(y), _cells(dy))
-        first = first[_thin(look[first], max_points)]
-        return _Points(self.at[look[first]], y[first], dy[first], settled[first])
+        look = np.broadcast_to(np.arange(len(at))[:, None, None], y.shape)
+        seen = (y >= limits[0]) & (y <= limits[1]) & np.isfinite(dy)
+        look, y, dy, settled = look[seen], y[seen], dy[seen], np.broadcast_to(settled, y.shape)[seen]
+        first = _distinct(
+            look, settled, _cells(y, limits), _cells(dy, (dy.min(initial=0), dy.max(initial=0)))
+        )
+        if max_points is not None:
+            first = first[_thin(look[first], max_points)]
+        return _Points(at[look[first]], y[first], dy[first], settled[first])
 
 
 def _draw_panel(
-    axes: Axes, orbits: _Orbits, probe: int, limits: tuple[float, float], max_points: int
+    axes: Axes, orbits: _Orbits, probe: int, limits: tuple[float, float], visits: np.ndarray, dense: bool
 ) -> None:
-    """Dots where there are few, else how often each place is visited."""
-    points = orbits.points(probe, differences=False, max_points=10**9)
+    """Dots, or where there are too many, how often each place is visited."""
+    few = np.ones(len(orbits.at), bool)
+    if dense:  # fixed points and short cycles stay dots
+        few = np.count_nonzero(visits, axis=(0, 2)) <= 16
+        strongest = np.log1p(visits[:, ~few].max(initial=1))
+        for counts, color in zip(visits, (style.UNSETTLED, style.BLUE), strict=True):
+            _draw_density(axes, orbits.at, np.where(few[:, None], 0, counts), strongest, color, limits)
+    points = orbits.points(probe, limits, looks=few)
+    size = 3.2 if len(orbits.at) <= 60 else 2.0 if len(orbits.at) <= 300 else 1.3
     for good, color in ((True, style.BLUE), (False, style.UNSETTLED)):
-        kind = points.settled == good
-        if not kind.any():
-            continue
-        if len(points.y) <= max_points:
-            looks = len(orbits.at)
-            size = 2.2 if looks <= 150 else 1.2
-            axes.plot(
-                points.at[kind],
-                points.y[kind],
-                linestyle="none",
-                marker="o",
-                markersize=size,
-                markeredgewidth=0,
-                color=color,
-                rasterized=True,
-            )
-        else:
-            _draw_density(axes, orbits, probe, good, color, limits)
+        dots = points.settled == good
+        axes.plot(points.at[dots], points.y[dots], linestyle="none", marker="o", ms=size, mew=0, color=color)
 
 
 def _draw_density(
-    axes: Axes, orbits: _Orbits, probe: int, good: bool, color: str, limits: tuple[float, float]
+    axes: Axes, at: np.ndarray, counts: np.ndarray, strongest: float, color: str, limits: tuple[float, float]
 ) -> None:
+    """An image of counts `(look, place)`: each look as wide as the way to its neighbours."""
     from matplotlib.colors import to_rgb
 
-    y = np.where(orbits.settled[:, probe, :, None] == good, orbits.y[:, probe], np.nan)
-    at = np.broadcast_to(orbits.at[:, None, None], y.shape)
-    seen = np.isfinite(y)
-    columns = min(len(orbits.at), 700)
-    step = (orbits.at.max() - orbits.at.min()) / max(columns - 1, 1)
-    span = (orbits.at.min() - step / 2, orbits.at.max() + step / 2)
-    counts, _, _ = np.histogram2d(at[seen], y[seen], bins=(columns, CELLS), range=(span, limits))
-    if not counts.any():
-        return
-    # the busiest cells of chaos are far above all others: half of the strength for being visited at all
-    strength = np.where(counts > 0, 0.3 + 0.7 * np.log1p(counts) / np.log1p(counts.max()), 0)
-    image = np.empty((CELLS, columns, 4))
-    image[..., :3], image[..., 3] = to_rgb(color), strength.T
-    axes.imshow(image, extent=(*span, *limits), origin="lower", aspect="auto", interpolation="antialiased")
+    order = np.argsort(at)
+    middles = (at[order][1:] + at[order][:-1]) / 2
+    ends = np.diff(at[order])[[0, -1]] / 2 if len(at) > 1 else (0.5, 0.5)
+    extent = (at.min() - ends[0], at.max() + ends[1])
+    centers = extent[0] + (np.arange(COLUMNS) + 0.5) * (extent[1] - extent[0]) / COLUMNS
+    picture = counts[order][np.searchsorted(middles, centers)]
+    if len(at) > COLUMNS:  # looks that share a column
+        column = np.searchsorted(centers, at).clip(max=COLUMNS - 1)
+        picture = np.zeros((COLUMNS, counts.shape[1]))
+        np.maximum.at(picture, column, counts)
+    # to have been visited at all is much of what there is to see; chaos visits some places very often
+    image = np.empty((*picture.T.shape, 4))
+    image[..., :3] = to_rgb(color)
+    image[..., 3] = np.where(picture > 0, 0.3 + 0.7 * np.log1p(picture) / strongest, 0.0).T
+    axes.imshow(
+        image, extent=(*extent, *limits), origin="lower", aspect="auto", interpolation="nearest", zorder=1.5
+    )
 
 
-def _cells(values: np.ndarray) -> np.ndarray:
-    """Position on a grid of `CELLS` cells over the range of the values."""
-    if not values.size:
-        return np.zeros(0, np.int64)
-    low, high = values.min(), values.max()
-    return ((values - low) * ((CELLS - 1) / (high - low) if high > low else 0.0)).astype(np.int64)
+def _cells(values: np.ndarray, limits: tuple[float, float], count: int = CELLS) -> np.ndarray:
+    """Position of each value on a grid of so many cells between the limits."""
+    low, high = limits
+    return ((values - low) * ((count - 1) / (high - low) if high > low else 0.0)).astype(np.int64)
 
 
 def _distinct(*keys: np.ndarray) -> np.ndarray:
@@ -399,8 +426,13 @@ def _thin(look: np.ndarray, most: int) -> np.ndarray:
 
 
 def _select(array: xr.DataArray, dim: str, choice: Any) -> xr.DataArray:
-    names = [str(v) for v in array[dim].values] if dim in array.coords else _numbered(array.sizes[dim])
-    return array.isel({dim: _position(names, choice, dim)}, drop=True)
+    return array.isel({dim: _position(_names(array, dim), choice, dim)}, drop=True)
+
+
+def _names(array: xr.DataArray, dim: str) -> list[str]:
+    if dim in array.coords:
+        return [str(name) for name in array[dim].values]
+    return [f"{dim} {i}" for i in range(array.sizes[dim])]
 
 
 def _position(names: list[str], choice: Any, what: str) -> int:
@@ -409,12 +441,3 @@ def _position(names: list[str], choice: Any, what: str) -> int:
     if isinstance(choice, int | np.integer) and -len(names) <= choice < len(names):
         return int(choice) % len(names)
     raise ValueError(f"{what}={choice!r} is not there: choose a position or one of {', '.join(names)}.")
-
-
-def _numbered(count: int) -> list[str]:
-    return [str(i) for i in range(count)]
-
-
-def _escape(text: str) -> str:
-    """Plotly reads its labels as a kind of HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -15,10 +15,9 @@ if TYPE_CHECKING:  # matplotlib takes long to import, and the report page needs 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 INK, FAINT = "#333333", "#d9d9d9"
-SEQUENTIAL = "viridis"  # uniform to the eye; plotly has it under the same name
 UNSETTLED = ORANGE
 
-MATPLOTLIB = {
+MATPLOTLIB: Any = {
     "figure.dpi": 100,
     "figure.facecolor": "white",
     "savefig.dpi": 150,
@@ -54,6 +53,7 @@ PLOTLY: dict[str, Any] = {
     "colorway": list(COLORS),
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
     "hovermode": "closest",
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#7a7a7a"},
 }
 PLOTLY_AXIS: dict[str, Any] = {
     "gridcolor": "rgba(128,128,128,0.25)",
@@ -85,7 +85,12 @@ def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, known to no pyplot state."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height))
+
+
+def escape(text: str) -> str:
+    """Text for plotly, which reads its labels as a kind of HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def save_png(figure: Figure, path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import netrc
 import os
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,39 +104,48 @@ class WandbLogger(CountsEpochs, _WandbLogger):
         shared = wandb.setup(wandb.Settings(show_info=False)).settings
         server = os.environ.get("WANDB_BASE_URL") or shared.base_url
         mode = self._choose_mode(shared, server)
-        id_file = self.run_dir / "wandb" / "run-id.txt"
-        id_file.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.run_dir / "wandb"
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        id_file = folder / "run-id.txt"
         if id_file.exists():
             self._wandb_init["id"] = id_file.read_text().strip()
-        settings = wandb.Settings(
-            base_url=server,
-            silent=True,
-            init_timeout=self.init_timeout,
-            finish_timeout=self.finish_timeout,
-            finish_timeout_raises=True,
-        )
+        known_id = self._wandb_init["id"]
+        settings = {
+            "base_url": server,
+            "silent": True,
+            "init_timeout": self.init_timeout,
+            "finish_timeout": self.finish_timeout,
+            "finish_timeout_raises": True,
+        }
         # an open run, which may be the user's own, is neither taken over nor finished
         own = {"mode": mode, "reinit": "create_new", "settings": settings}
-        arguments: dict[str, Any] = {
-            name: value for name, value in (self._wandb_init | own).items() if value is not None
-        }
+        given = (self._wandb_init | own).items()
+        arguments: Any = {name: value for name, value in given if value is not None}
         reason = ""
         try:
             run = wandb.init(**arguments)
         except wandb.Error as error:
             if not any(sign in str(error).lower() for sign in _NO_ANSWER):
-                raise WandbError(
-                    f"W&B at {server} refused the run: {_first_line(error)}. {_WAYS_OUT}"
-                ) from None
+                if is_new:
+                    shutil.rmtree(folder, ignore_errors=True)
+                why = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+                raise WandbError(f"W&B at {server} refused the run: {why}. {_WAYS_OUT}") from None
             reason = f" because {server} gave no answer"
+            # wandb holds the id of a failed attempt; what is kept under another joins the run when uploaded
+            arguments.pop("id", None)
             run = wandb.init(**arguments | {"mode": "offline"})
-        id_file.write_text(f"{run.id}\n")
+        if run.disabled:
+            return run
+        id_file.write_text(f"{known_id or run.id}\n")
+        joins = ["--id", known_id] if known_id not in (None, run.id) else []
+        self._how_to_sync = f"To upload it: {shlex.join(['wandb', 'sync', *joins, str(folder)])}"
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
-        if run.offline:
-            print(f"W&B: this run is offline{reason}. {self._sync_line}", flush=True)
-        elif not run.disabled:
-            print(f"W&B: {run.url}", flush=True)
+        print(
+            f"W&B: this run is offline{reason}. {self._how_to_sync}" if run.offline else f"W&B: {run.url}",
+            flush=True,
+        )
         return run
 
     def _choose_mode(self, shared: Any, server: str) -> str:
@@ -147,10 +157,6 @@ class WandbLogger(CountsEpochs, _WandbLogger):
                 raise WandbError(f"mode=online, but there is no key for {server}. {_WAYS_OUT}")
             return "offline"
         return wanted or "online"
-
-    @property
-    def _sync_line(self) -> str:
-        return f"To upload it: wandb sync {shlex.quote(str(self.run_dir / 'wandb'))}"
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -187,7 +193,7 @@ class WandbLogger(CountsEpochs, _WandbLogger):
             try:
                 run.finish(exit_code=int(failed))
             except TimeoutError:
-                print(f"W&B: not all of this run could be sent in time. {self._sync_line}", flush=True)
+                print(f"W&B: not all of this run could be sent in time. {self._how_to_sync}", flush=True)
 
 
 @contextmanager
@@ -224,7 +230,3 @@ def _has_key(shared: Any, server: str) -> bool:
     except (OSError, netrc.NetrcParseError):
         return False
     return any(entries.authenticators(host) for host in hosts)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -135,6 +135,22 @@ def test_an_orbit_that_starts_on_a_fixed_point_is_recognised_at_once():
     assert (found.y == double([0.0], [0.75]).numpy()[:, None]).all()
 
 
+def test_a_jump_onto_a_fixed_point_is_recognised_at_once():
+    # all deviations from the start are equal then, and their variance is nothing but rounding
+    targets = random(100, 1)
+
+    class Jump:
+        def step(self, x):
+            return targets.clone()
+
+        def observe(self, x):
+            return x
+
+    found = orbit(Jump(), random(100, 1, seed=1))
+    assert found.settled.all()
+    assert found.burn_in < 32
+
+
 def test_an_unstable_fixed_point_is_not_where_it_settles():
     # from 1e-6 beside the unstable 0 the orbit creeps, then goes to one of the two stable points
     found = orbit(TanhMap(1.05), double([1e-6], [-1e-6]))

@@ -65,10 +65,11 @@ def test_it_is_what_the_spectral_theorem_says(n, norm, dtype):
 @pytest.mark.parametrize("norm", [0.1, 1.0, math.pi, 10.0])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 def test_it_is_a_rotation_up_to_rounding(norm, dtype, tolerance):
-    rotation = expm_skew(skew(200, norm, dtype=dtype)).double()
-    eye = torch.eye(200, dtype=torch.float64)
-    torch.testing.assert_close(rotation.mT @ rotation, eye, rtol=0, atol=tolerance)
-    assert torch.linalg.det(rotation).item() == pytest.approx(1.0, abs=200 * tolerance)
+    for seed in range(3):
+        rotation = expm_skew(skew(200, norm, seed=seed, dtype=dtype)).double()
+        eye = torch.eye(200, dtype=torch.float64)
+        torch.testing.assert_close(rotation.mT @ rotation, eye, rtol=0, atol=tolerance)
+        assert torch.linalg.det(rotation).item() == pytest.approx(1.0, abs=200 * tolerance)
 
 
 @pytest.mark.parametrize("norm", [0.7, 8.0, 25.0])

@@ -212,6 +212,15 @@ def other_data(cell):
     cell.A.data = draw(6, 6)
 
 
+def other_parameter_in_the_same_memory(cell):
+    cell.A.add_(draw(6, 6))
+    cell.recurrent_matrix()
+    version = cell.A._version
+    cell.A = nn.Parameter(cell.A.data)
+    while cell.A._version < version:
+        cell.A.mul_(0.7)
+
+
 CHANGES = {
     "copy_": lambda cell: cell.A.copy_(draw(6, 6)),
     "one entry": lambda cell: cell.A[0].__setitem__(3, 0.7),
@@ -228,6 +237,7 @@ CHANGES = {
         nn.utils.parameters_to_vector(cell.parameters()) * 0.5, cell.parameters()
     ),
     "other parameter": other_parameter,
+    "other parameter in the same memory": other_parameter_in_the_same_memory,
     "other data": other_data,
 }
 
