@@ -76,7 +76,8 @@ def main() -> None:
                 began = time.perf_counter()
                 result = work()
                 times[key].append(time.perf_counter() - began)
-                seen = result if key == "look" else seen if key == "naive" else None
+                if key == "look":
+                    seen = result
         median = {key: statistics.median(values) for key, values in times.items()}
         print(
             f"{name:8}{median['epoch']:9.3f}{median['look']:9.3f}{int(seen.burn_in.max()) + 200:7d}"

@@ -29,6 +29,8 @@ class Bifurcation(AnalysisCallback):
         steps: Steps kept once settled.
         burn_in: Steps dropped first. Default: as many as it takes, up to `max_burn_in`.
         max_burn_in: Bound on the adaptive burn-in.
+        tolerance: Largest relative change that still counts as settled. A diagram shows no less than
+            1e-4, and cycles close to a resonance take very long to come below it.
         **options: Further arguments of `AnalysisCallback`.
     """
 
@@ -42,11 +44,14 @@ class Bifurcation(AnalysisCallback):
         steps: int = 200,
         burn_in: int | None = None,
         max_burn_in: int = 4000,
+        tolerance: float = 1e-4,
         **options: Any,
     ) -> None:
         super().__init__(
             "bifurcation",
-            partial(settled_output, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in),
+            partial(
+                settled_output, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in, tolerance=tolerance
+            ),
             every=every,
             samples=samples,
             std=std,

@@ -53,6 +53,8 @@ class _ConfigLauncher(_SubprocessScriptLauncher):
 
     def _call_children_scripts(self) -> None:
         self._check_can_spawn_children()
+        if CHILD not in os.environ:
+            raise RuntimeError(f"{CHILD} is not set: train within launching(run_dir), whose config children run.")
         environment = self.cluster_environment
         os.environ |= {
             "MASTER_ADDR": environment.main_address,
@@ -85,10 +87,6 @@ class DDP(DDPStrategy):
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
         if not self.cluster_environment.creates_processes_externally:
-            if CHILD not in os.environ:
-                raise RuntimeError(
-                    f"{CHILD} is not set: the DDP strategy needs the run directory its children share."
-                )
             self._launcher = _ConfigLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
 

@@ -390,7 +390,9 @@ def _origin(record: _Record) -> str:
             rows += [(f"{key} {name}".strip(), _flat(item)) for name, item in nested]
     table = _table(("", ""), rows) if rows else "<p>The run left no record of its origin.</p>"
     config = (
-        f"<pre>{_text(record.config_text)}</pre>" if record.config_text else "<p>There is no config.yaml.</p>"
+        f"<details><summary>config.yaml</summary><pre>{_text(record.config_text)}</pre></details>"
+        if record.config_text
+        else "<p>There is no config.yaml.</p>"
     )
     return _section("Configuration", config) + _section("Origin", table)
 
@@ -469,6 +471,7 @@ table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabu
 th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { color: var(--dim); font-weight: 600; }
+summary { cursor: pointer; }
 pre { background: var(--card); border-radius: 8px; padding: .8rem; overflow-x: auto; font-size: .85rem; }
 figure { margin: 1rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }

@@ -63,17 +63,17 @@ class Tiny(pl.LightningModule):
     def loss(self, batch: torch.Tensor) -> torch.Tensor:
         return (self.layer(batch) - batch).square().mean()
 
-    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         loss = self.loss(batch)
         self.log("train/loss", loss, on_step=False, on_epoch=True)
-        self.seen.append({"train/loss": float(loss)})
+        self.seen.append({"train/loss": loss.item()})
         return loss
 
-    def validation_step(self, batch: torch.Tensor, _: int) -> None:
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         self.log("val/loss", self.loss(batch))
         self.seen[-1]["val/loss"] = float(self.loss(batch))
 
-    def test_step(self, batch: torch.Tensor, _: int) -> None:
+    def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         self.log("test/loss", self.loss(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -83,16 +83,16 @@ class Tiny(pl.LightningModule):
 class Direct(Tiny):
     """Logs as the house's learner does: itself, once an epoch, before a checkpoint is saved."""
 
-    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         self.last = self.loss(batch)
         return self.last
 
-    def validation_step(self, batch: torch.Tensor, _: int) -> None: ...
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None: ...
 
     def on_train_epoch_end(self) -> None:
         epoch = self.current_epoch + 1
         for logger in self.loggers:
-            logger.log_metrics({"epoch": epoch, "train/loss": float(self.last)}, step=epoch)
+            logger.log_metrics({"epoch": epoch, "train/loss": self.last.item()}, step=epoch)
 
 
 class Looks(pl.Callback):
@@ -254,8 +254,10 @@ def test_a_half_written_line_is_cut_wherever_it_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["time,a\n1,2\n", "epoch,a\none,2\n", "epoch,a\n1,2,3\n", "epoch,a\n\n"])
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.csv").write_text(content)
-    with pytest.raises(ValueError, match="move it"):
-        MetricsCSV(tmp_path).log_metrics({"a": 1.0}, step=1)
+    record = MetricsCSV(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="move it"):
+            record.log_metrics({"a": 1.0}, step=1)
     assert (tmp_path / "metrics.csv").read_text() == content
 
 
@@ -267,11 +269,13 @@ def test_what_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MetricsCSV(tmp_path).log_metrics({"a": 1.0}, step=1)
+    content = (tmp_path / "metrics.csv").read_bytes()
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    record = MetricsCSV(tmp_path / "run")
-    record.log_metrics({"a": 1.0}, step=1)
+    record = MetricsCSV(tmp_path)
+    record.log_metrics({"a": 2.0}, step=2)
     record.truncate(0)
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "metrics.csv").read_bytes() == content
 
 
 KILLED = """
@@ -347,37 +351,56 @@ def history(run: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Server:
-    """A stand-in for W&B on this machine: answers everything with one status, or with silence."""
+    """A stand-in for W&B on this machine.
+
+    Args:
+        status: What every request is answered with; None for silence; 200 for just enough of W&B's own
+            answers that a run can start. `lose()` makes it silent.
+    """
 
     def __init__(self, status: int | None) -> None:
         self.requests: list[str] = []
-        requests = self.requests
+        self.released, self.silent = threading.Event(), status is None
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                requests.append(self.path)
-                if status is None:
-                    released.wait()
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                server.requests.append(self.path)
+                if server.silent:
+                    server.released.wait()
                     return
-                self.send_response(status)
+                self.send_response(status or 200)
                 self.send_header("content-type", "application/json")
                 self.end_headers()
-                self.wfile.write(b'{"errors": [{"message": "user is not logged in"}]}')
+                self.wfile.write(json.dumps(answer(body) if status == 200 else REFUSAL).encode())
 
             do_GET = do_POST
 
             def log_message(self, *_: Any) -> None: ...
 
-        self.released = released = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def lose(self) -> None:
+        self.silent = True
 
     def close(self) -> None:
         self.released.set()
         self.http.shutdown()
         self.http.server_close()
+
+
+REFUSAL = {"errors": [{"message": "user is not logged in"}]}
+
+
+def answer(body: bytes) -> dict[str, Any]:
+    if b"upsertBucket" not in body:
+        return {"data": {}}
+    project = {"id": "UA==", "name": "rnnlab", "entity": {"id": "RQ==", "name": "me"}}
+    bucket = {"id": "QQ==", "name": json.loads(body)["variables"]["name"], "config": "{}", "project": project}
+    return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
 
 
 @pytest.fixture
@@ -395,8 +418,9 @@ def mute() -> Iterator[Server]:
 
 
 def test_nothing_is_imported_before_the_first_use() -> None:
-    code = "import sys, rnnlab.loggers as l; l.WandbLogger('x'); sys.exit('wandb' in sys.modules or 'tensorboard' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    use = "import sys; from rnnlab.loggers import WandbLogger; WandbLogger('x')"
+    check = "sys.exit('wandb' in sys.modules or 'tensorboard' in sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{use}; {check}"], check=True)
 
 
 def test_an_offline_run_read_back(
@@ -430,7 +454,7 @@ def test_an_offline_run_read_back(
     assert {"seed": 3, "model": {"size": 8}}.items() <= {k: v for c in config for k, v in c.items()}.items()
     axes = {(m.get("name") or m.get("glob_name")): m.get("step_metric") for m in of_type(records_, "metric")}
     assert axes == {"epoch": None, "*": "epoch"}
-    assert of_type(records_, "exit") == [{"exit_code": 0}]
+    assert [record["exit_code"] for record in of_type(records_, "exit")] == [0]
     (media,) = (tmp_path / "study" / "wandb").glob("offline-run-*/files/media")
     assert [path.read_text() for path in media.glob("html/*")] == ["<p>interactive</p>"]
     assert [Image.open(path).size for path in media.glob("images/*")] == [(6, 4)]
@@ -487,7 +511,7 @@ def test_a_run_that_fails_is_finished_as_failed(tmp_path: Path, wandb_home: Path
     with pytest.raises(RuntimeError, match="no more"):
         trainer(logger, 3).fit(Fails())
     (run,) = records(tmp_path)
-    assert of_type(run, "exit") == [{"exit_code": 1}]
+    assert [record["exit_code"] for record in of_type(run, "exit")] == [1]
     assert [row["epoch"] for row in history(run)] == [1]
 
 
@@ -574,19 +598,39 @@ def test_no_answer_means_offline(
     assert line.endswith(f"wandb sync --id {run_id} {tmp_path / 'wandb'}")
 
 
-def test_what_can_not_be_sent_in_time_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb_home: Path
+def test_a_server_lost_mid_run_does_not_hold_up_the_end(
+    tmp_path: Path, wandb_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    server = Server(200)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    logger = WandbLogger(tmp_path / "run", finish_timeout=1)
+    logger.log_metrics({"a": 1.0}, step=1)
+    server.lose()
+    logger.log_metrics({"a": 2.0}, step=2)
+    run = logger.experiment
+    logger.close()
+    server.close()
+    assert [line for line in capsys.readouterr().out.splitlines() if "W&B" in line] == [
+        f"W&B: {server.url}/me/rnnlab/runs/{run.id}",
+        "W&B: not all of this run could be sent (TimeoutError). "
+        f"To upload it: wandb sync --include-online {tmp_path / 'run' / 'wandb'}",
+    ]
+
+
+def test_a_wandb_that_breaks_at_the_end_does_not_break_the_run(
+    tmp_path: Path, wandb_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finish(exit_code: int) -> None:
+        raise ConnectionResetError("its service is gone")
+
     logger = WandbLogger(tmp_path)
     run = logger.experiment
-
-    def finish(exit_code: int) -> None:
-        raise TimeoutError
-
-    really_finish, run.finish = run.finish, finish
-    logger.close()
-    assert f"sent in time. To upload it: wandb sync {tmp_path / 'wandb'}" in capsys.readouterr().out
-    really_finish()
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "finish", finish)
+        logger.close()
+    assert f"ConnectionResetError). To upload it: wandb sync {tmp_path / 'wandb'}" in capsys.readouterr().out
+    run.finish()
 
 
 def test_only_the_first_process_opens_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,11 @@ def test_numbers_are_read_only_when_used(tmp_path: Path) -> None:
 
 def test_unchanging_coordinates_are_stored_once_and_a_look_is_one_chunk(tmp_path: Path) -> None:
     store = Store(tmp_path)
+    written = set()
     for epoch in range(4):
         store.append("bifurcation", look(epoch), epoch=epoch)
+        written.add((tmp_path / "bifurcation" / "omega" / "c" / "0").stat().st_mtime_ns)
+    assert len(written) == 1
 
     def chunks(key: str) -> int:
         return sum(path.is_file() for path in (tmp_path / "bifurcation" / key / "c").rglob("*"))

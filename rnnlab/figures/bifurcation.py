@@ -217,7 +217,7 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
             "domain": {"x": [0, 1], "y": [0.44, 1]},
             "aspectmode": "manual",
             "aspectratio": {"x": 2.4, "y": 1, "z": 1},
-            "camera": {"eye": {"x": 0.75, "y": -2.1, "z": 0.65}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
+            "camera": {"eye": {"x": 0.8, "y": -2.4, "z": 0.75}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
             "xaxis": {"title": {"text": orbits.label}, **_SCENE_AXIS},
             "yaxis": {"title": {"text": "y<sub>t</sub>"}, "range": limits, **_SCENE_AXIS},
             "zaxis": {"title": {"text": difference}, **_SCENE_AXIS},
@@ -342,7 +342,8 @@ class _Orbits(NamedTuple):
         at, y, settled = self.at[looks], self.y[looks, probe], self.settled[looks, probe, :, None]
         if differences and y.shape[-1] < 2:
             raise ValueError("a first difference needs two time steps: give orbits of at least 2 steps.")
-        dy = np.diff(y, axis=-1) if differences else np.zeros_like(y)
+        with np.errstate(invalid="ignore"):
+            dy = np.diff(y, axis=-1) if differences else np.zeros_like(y)
         y = y[..., 1:] if differences else y
         look = np.broadcast_to(np.arange(len(at))[:, None, None], y.shape)
         seen = (y >= limits[0]) & (y <= limits[1]) & np.isfinite(dy)

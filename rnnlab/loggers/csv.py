@@ -49,7 +49,8 @@ class MetricsCSV(CountsEpochs, Logger):
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / "metrics.csv"
         self._columns: list[str] = []
-        self._rows: dict[int, dict[str, str]] | None = None  # as on disk; None: not read yet
+        self._rows: dict[int, dict[str, str]] | None = None  # by epoch; None: not read yet
+        self._lines: dict[int, bytes] = {}  # the same as they stand in the file
         self._fit_begins = False
 
     @property
@@ -89,68 +90,69 @@ class MetricsCSV(CountsEpochs, Logger):
         row = rows.get(epoch, {}) | new
         if row == rows.get(epoch):
             return
-        columns = self._columns + [name for name in new if name not in self._columns]
-        is_new_line = columns == self._columns and all(epoch > other for other in rows) and self.path.exists()
+        is_next = all(epoch > other for other in rows)
         rows[epoch] = row
-        if is_new_line:
-            with self.path.open("ab") as file:
-                file.write(self._lines([epoch]))
+        if added := [name for name in new if name not in self._columns]:
+            self._columns += added
+            self._lines = {other: self._line(other) for other in rows}
         else:
-            self._columns = columns
+            self._lines[epoch] = self._line(epoch)
+        if is_next and not added and self.path.exists():
+            with self.path.open("ab") as file:
+                file.write(self._lines[epoch])
+        else:
             self._replace()
 
     @rank_zero_only
     def truncate(self, epoch: int) -> None:
         """Drop the rows after an epoch."""
         rows = self._read()
-        if any(other > epoch for other in rows):
-            self._rows = {other: row for other, row in rows.items() if other <= epoch}
+        if dropped := [other for other in rows if other > epoch]:
+            for other in dropped:
+                del rows[other], self._lines[other]
             self._replace()
 
     def _read(self) -> dict[int, dict[str, str]]:
-        if self._rows is None:
-            self._rows = {}
-            if self.path.exists():
-                self._load()
-        return self._rows
-
-    def _load(self) -> None:
-        content = self.path.read_bytes()
+        if self._rows is not None:
+            return self._rows
+        content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]  # the last line of a killed run may be a part of one
-        header, *lines = list(csv.reader(io.StringIO(whole.decode()))) or [["epoch"]]
         try:
+            header, *table = list(csv.reader(io.StringIO(whole.decode()))) or [["epoch"]]
             if header[0] != "epoch":
                 raise ValueError
-            self._rows = {
+            rows = {
                 int(cells[0]): {name: c for name, c in zip(header[1:], cells[1:], strict=True) if c}
-                for cells in lines
+                for cells in table
             }
         except (ValueError, IndexError):
             raise ValueError(
                 f"{self.path} is not a record of epochs to go on with: move it, or give another run_dir."
             ) from None
-        self._columns = header[1:]
+        self._columns, self._rows = header[1:], rows
+        self._lines = {epoch: self._line(epoch) for epoch in rows}
         if whole != content:
             self._replace()
+        return rows
 
-    def _lines(self, epochs: Iterable[int]) -> bytes:
-        rows = self._rows or {}
-        table = ((epoch, *(rows[epoch].get(name, "") for name in self._columns)) for epoch in epochs)
-        return _encode(table)
+    def _line(self, epoch: int) -> bytes:
+        row = (self._rows or {})[epoch]
+        return _encode([epoch, *(row.get(name, "") for name in self._columns)])
 
     def _replace(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(".metrics.csv.partial")
+        lines = [_encode(["epoch", *self._columns]), *(self._lines[epoch] for epoch in sorted(self._lines))]
         try:
-            partial.write_bytes(_encode([["epoch", *self._columns]]) + self._lines(sorted(self._rows or {})))
+            partial.write_bytes(b"".join(lines))
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
 
 
-def _encode(table: Iterable[Iterable[Any]]) -> bytes:
+def _encode(cells: Iterable[Any]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
 
 

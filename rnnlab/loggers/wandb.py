@@ -138,8 +138,9 @@ class WandbLogger(CountsEpochs, _WandbLogger):
         if run.disabled:
             return run
         id_file.write_text(f"{known_id or run.id}\n")
-        joins = ["--id", known_id] if known_id not in (None, run.id) else []
-        self._how_to_sync = f"To upload it: {shlex.join(['wandb', 'sync', *joins, str(folder)])}"
+        options = [] if run.offline else ["--include-online"]
+        options += ["--id", known_id] if known_id not in (None, run.id) else []
+        self._how_to_sync = f"To upload it: {shlex.join(['wandb', 'sync', *options, str(folder)])}"
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         print(
@@ -185,15 +186,16 @@ class WandbLogger(CountsEpochs, _WandbLogger):
 
     @rank_zero_only
     def close(self, failed: bool = False) -> None:
-        """Finish the W&B run, if one is open; what can't be sent in time stays on disk and is said."""
+        """Finish the W&B run, if one is open; that what can't be sent stays on disk is said."""
         run, self._experiment = self._experiment, None
         if run is None:
             return
         with _own_environment():
             try:
                 run.finish(exit_code=int(failed))
-            except TimeoutError:
-                print(f"W&B: not all of this run could be sent in time. {self._how_to_sync}", flush=True)
+            except Exception as error:  # the end of the record elsewhere is not the end of the run here
+                why = type(error).__name__
+                print(f"W&B: not all of this run could be sent ({why}). {self._how_to_sync}", flush=True)
 
 
 @contextmanager

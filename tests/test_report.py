@@ -1,0 +1,352 @@
+"""The page of a run: complete, self-contained, made whatever became of the run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from rnnlab.figures.style import new_figure, save_png
+from rnnlab.report import describe, main, write_report
+from rnnlab.store import Store
+from tests.figures.orbits import growing_circle
+
+EVIL = '<script>alert("&")</script>'
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """What a browser would find; fails where tags do not match."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def make_run(folder: Path, **status: object) -> Path:
+    """A run directory as `train.py` leaves it, from formulas."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "seed": 3,
+        "model": {"_target_": "rnnlab.model.RecurrentModel", "cell": {"_target_": "rnnlab.cells.LSTM"}},
+        "task": {"_target_": "datamodules.Sine"},
+        "trainer": {"max_epochs": 1000},
+        "checkpoint": {"monitor": "train/mse", "mode": "min"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = [f"{epoch},{1 / epoch},{1e-3}" for epoch in range(1, 901)]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,train/mse,lr", *rows]) + "\n")
+    orbits = growing_circle(np.array([0, 400, 800]))
+    for epoch in (0, 400, 800):
+        look = orbits.sel(epoch=epoch).drop_vars("epoch")
+        Store(folder / "analysis.zarr").append("bifurcation", look, epoch=epoch)
+    save_png(new_figure(1.0, 1.0), folder / "figures" / "bifurcation.png")
+    if status:
+        (folder / "status.json").write_text(json.dumps(status))
+    return folder
+
+
+def test_a_finished_run_has_all_its_sections(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "my run",
+        state="finished",
+        ended="2030-01-02T03:04:05",
+        command="train.py model=lstm",
+        versions={"torch": "2.6.0"},
+        timings={"training": 90.0, "analysis": 10.0},
+        baselines={"train/mse": 0.5},
+    )
+    path = write_report(run)
+    assert path == run / "report.html"
+    page = Page(path)
+    for said in (
+        "my run",
+        "finished",
+        "2030-01-02T03:04:05",
+        "LSTM",
+        "Sine",
+        "900 of 1000",
+        f"{1 / 900:.4g} at epoch 900",
+    ):
+        assert said in page.text, said
+    for row in (
+        ["ω = 1.0", "oscillation (quasi-periodic or long period)", "-0.448 to 0.648"],
+        ["training", "1 min 30 s", "90 %"],
+        ["command", "train.py model=lstm"],
+        ["versions torch", "2.6.0"],
+    ):
+        assert row in page.rows, row
+    assert "max_epochs: 1000" in page.text
+    html = path.read_text(encoding="utf-8")
+    assert html.count("Plotly.newPlot(") >= 2
+    assert "scatter3d" in html
+    assert "baseline 0.5" in html
+    assert not [meta for meta in page.all("meta") if meta.get("http-equiv") == "refresh"]
+    assert sorted(entry.name for entry in run.iterdir() if "report" in entry.name) == ["report.html"]
+
+
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    page = Page(write_report(run))
+    assert all("src" not in script for script in page.all("script"))
+    assert not page.all("link")
+    for _, attrs in page.tags:
+        for key in ("src", "href"):
+            assert (attrs.get(key) or "data:").startswith("data:")
+    (image,) = page.all("img")
+    data = (image["src"] or "").removeprefix("data:image/png;base64,")
+    assert base64.b64decode(data) == (run / "figures" / "bifurcation.png").read_bytes()
+    style = re.search(r"<style>.*?</style>", (run / "report.html").read_text(), re.S)
+    assert style
+    assert "url(" not in style[0]
+    assert "prefers-color-scheme: dark" in style[0]
+    # plotly once, not once a figure: it is nearly all of the page
+    assert 4e6 < (run / "report.html").stat().st_size < 7e6
+
+
+def test_all_text_is_escaped(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run", state="failed", error=EVIL, command=EVIL, versions={EVIL: EVIL}, git=EVIL
+    )
+    (run / "config.yaml").write_text(yaml.safe_dump({"seed": EVIL, "model": EVIL, "task": {"name": EVIL}}))
+    (run / "metrics.csv").write_text(f'epoch,"{EVIL.replace(chr(34), chr(34) * 2)}"\n1,2\n2,3\n')
+    look = xr.Dataset(
+        {"y": (("probe", "sample", "time", "observable"), np.zeros((1, 1, 3, 1)))}, coords={"probe": [EVIL]}
+    )
+    store = Store(run / "analysis.zarr")
+    store.truncate(-1)
+    store.append("bifurcation", look.assign(period=(("probe", "sample"), [[1]])), epoch=1)
+    store.append("other", xr.Dataset({"v": ("label", [1.0, 2.0])}, coords={"label": [EVIL, "b"]}), epoch=1)
+    save_png(new_figure(1.0, 1.0), run / "figures" / "<img onerror=x>.png")
+    page = Page(write_report(run))
+    assert page.text.count(EVIL) >= 7
+    assert [EVIL, "fixed point y = 0", "0"] in page.rows
+    assert "alert" not in "".join(str(attrs) for _, attrs in page.tags)
+    # beside plotly itself: one script a figure, three figures
+    assert len(page.all("script")) == 1 + 3
+    assert len(page.all("img")) == 2
+
+
+def test_a_running_run_renews_itself_and_a_killed_one_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="running")
+    page = Page(write_report(run))
+    assert {"http-equiv": "refresh", "content": "30"} in page.all("meta")
+    assert "running" in page.text
+    assert "killed" not in page.text
+    for file in ("metrics.csv", "status.json", "config.yaml"):
+        os.utime(run / file, (1e9, 1e9))
+    page = Page(write_report(run))
+    assert not [meta for meta in page.all("meta") if meta.get("http-equiv") == "refresh"]
+    assert "killed or still running: last number at 2001-09-09 01:46:40 UTC" in page.text
+    assert ["ω = 1.0", "oscillation (quasi-periodic or long period)", "-0.448 to 0.648"] in page.rows
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="failed", error="loss is nan at epoch 7", ended="2030-01-01")
+    page = Page(write_report(run))
+    assert "failed" in page.text
+    assert "loss is nan at epoch 7" in page.text
+
+
+def test_a_row_cut_short_by_a_kill_is_not_believed(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("901,0.0")  # of 0.00111
+    page = Page(write_report(run))
+    assert "900 of 1000" in page.text
+    assert f"{1 / 900:.4g} at epoch 900" in page.text
+
+
+@pytest.mark.parametrize(
+    "missing", ["metrics.csv", "status.json", "config.yaml", "analysis.zarr", "figures", "most"]
+)
+def test_whatever_is_missing_the_page_shows_the_rest(tmp_path: Path, missing: str) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    gone = ["metrics.csv", "status.json", "analysis.zarr", "figures"] if missing == "most" else [missing]
+    for name in gone:
+        (run / name).rename(tmp_path / name)
+    page = Page(write_report(run))
+    assert ("ω = 1.0" in page.text) == ("analysis.zarr" not in gone)
+    assert bool(page.all("img")) == ("figures" not in gone)
+    assert ("max_epochs: 1000" in page.text) == ("config.yaml" not in gone)
+    assert ("No epoch has ended yet" in page.text) == ("metrics.csv" in gone)
+
+
+@pytest.mark.parametrize("broken", ["metrics.csv", "status.json", "config.yaml", "analysis.zarr"])
+def test_what_is_broken_is_named_and_the_rest_is_shown(tmp_path: Path, broken: str) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    path = run / broken
+    (path / "zarr.json" if path.is_dir() else path).write_bytes(b'{"\xff: [')
+    page = Page(write_report(run))
+    assert f"{broken} could not be read" in page.text
+    assert ("ω = 1.0" in page.text) == (broken != "analysis.zarr")
+
+
+def test_a_broken_chunk_costs_its_section_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    Store(run / "analysis.zarr").append("lyapunov", xr.Dataset({"exponent": ("index", [0.1])}), epoch=1)
+    for chunk in (run / "analysis.zarr" / "bifurcation" / "y" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"no chunk")
+    page = Page(write_report(run))
+    assert "bifurcation could not be shown" in page.text
+    assert ["exponent", "epoch 1, index 1", "float64"] in page.rows
+
+
+def test_an_unknown_analysis_has_its_section(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    for epoch in (1, 2, 3):
+        look = xr.Dataset(
+            {
+                "exponent": ("index", [0.5 * epoch, -1.0]),
+                "stable": ((), epoch > 1),
+                "cloud": (("point", "state"), np.zeros((50, 4))),
+                "name": ((), "a"),
+            }
+        )
+        Store(run / "analysis.zarr").append("lyapunov_spectrum", look, epoch=epoch)
+    save_png(new_figure(1.0, 1.0), run / "figures" / "lyapunov_spectrum.png")
+    page = Page(write_report(run))
+    assert "Lyapunov spectrum" in page.text
+    assert ["cloud", "epoch 3, point 50, state 4", "float64"] in page.rows
+    html = (run / "report.html").read_text(encoding="utf-8").replace(r"\u002f", "/")
+    for line in ("exponent/0", "exponent/1", "stable"):
+        assert f'"name":"{line}"' in html
+    assert '"name":"cloud' not in html
+    captions = page.text.split("figures/")[1:]
+    assert [caption.split(".png")[0] for caption in captions] == ["bifurcation", "lyapunov_spectrum"]
+
+
+T = np.arange(100.0)
+WORDS = [
+    ([0 * T + 0.12], [True], [1], "fixed point y = 0.12", "0.12"),
+    ([0 * T + 0.12, 0 * T + 0.120001], [True] * 2, [1, 1], "fixed point y = 0.12", "0.12"),
+    ([0 * T - 1, 0 * T + 2], [True] * 2, [1, 1], "fixed points y = -1, 2", "-1 to 2"),
+    ([T % 7, T % 7], [True] * 2, [7, 7], "period 7", "0 to 6"),
+    ([np.sin(T)], [True], [0], "oscillation (quasi-periodic or long period)", "-1 to 1"),
+    ([np.exp(-T / 100)], [False], [0], "not settled", "0.372 to 1"),
+    (
+        [0 * T + 1, T % 2, T % 2],
+        [True] * 3,
+        [1, 2, 2],
+        "fixed point y = 1 (1 of 3 initial states); period 2 (2 of 3 initial states)",
+        "0 to 1",
+    ),
+    ([np.where(T < 50, T, np.nan)], [False], [0], "diverges", "0 to 49"),
+    ([np.inf + T], [True], [1], "diverges", "no finite value"),
+]
+
+
+@pytest.mark.parametrize(("orbits", "settled", "period", "words", "extent"), WORDS)
+def test_what_an_orbit_does_is_said_in_words(
+    orbits: list[np.ndarray], settled: list[bool], period: list[int], words: str, extent: str
+) -> None:
+    look = xr.Dataset(
+        {
+            "y": (("probe", "sample", "time", "observable"), np.stack(orbits)[None, :, :, None]),
+            "settled": (("probe", "sample"), [settled]),
+            "period": (("probe", "sample"), [period]),
+        },
+        coords={"probe": ["p"]},
+    )
+    assert describe(look) == [("p", words, extent)]
+
+
+def test_every_observable_of_every_probe_is_described() -> None:
+    y = np.arange(6.0).reshape(3, 1, 1, 2).repeat(4, axis=2)
+    look = xr.Dataset({"y": (("probe", "sample", "time", "observable"), y)}).assign(
+        settled=(("probe", "sample"), np.ones((3, 1), bool)),
+        period=(("probe", "sample"), np.ones((3, 1), int)),
+    )
+    names = [name for name, _, _ in describe(look)]
+    assert names == [f"probe {p}, y[{o}]" for p in range(3) for o in range(2)]
+    assert [extent for _, _, extent in describe(look)] == list("012345")
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    assert main([str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    (tmp_path / "empty").mkdir()
+    for wrong, said in (
+        ("nowhere", "is not there"),
+        ("empty", "holds no run"),
+        ("run/config.yaml", "is not there"),
+    ):
+        assert main([str(tmp_path / wrong)]) == 1
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert captured.err.count("\n") == 1
+        assert not (tmp_path / "empty" / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    (run / "report.html").write_text("before")
+
+    def full(self: Path, *args: object, **kwargs: object) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(run)
+    assert (run / "report.html").read_text() == "before"
+    assert sorted(entry.name for entry in run.iterdir() if "report" in entry.name) == ["report.html"]
+
+
+def test_neither_torch_nor_matplotlib_is_loaded(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    program = (
+        "import sys; from rnnlab.report import write_report; write_report(sys.argv[1]);"
+        "print(*({'torch', 'matplotlib', 'hydra', 'pytorch_lightning'} & set(sys.modules)), 'done')"
+    )
+    root = Path(__file__).parents[1]
+    output = subprocess.run(
+        [sys.executable, "-c", program, str(run)], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.split() == ["done"]
