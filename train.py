@@ -40,7 +40,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     from rnnlab.distributed import launching
     from rnnlab.loggers import MetricsCSV
     from rnnlab.memory import keep_freed_memory
-    from rnnlab.runs import RunRecord
+    from rnnlab.record import RunRecord
 
     quiet()
     run_dir = Path(cfg.run_dir)

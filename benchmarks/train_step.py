@@ -197,7 +197,8 @@ def main() -> None:
         worker.kill()
     large, small = gemm_rate(1024, 1024, 1024), gemm_rate(options.batch, options.hidden, 4 * options.hidden)
     print(
-        f"one epoch: {SEQUENCES} x {LENGTH}, batch {options.batch}, hidden {options.hidden}, float32, 1 thread"
+        f"one epoch: {SEQUENCES} x {LENGTH}, "
+        f"batch {options.batch}, hidden {options.hidden}, float32, 1 thread"
     )
     print(f"products: {large / 1e9:.0f} GFLOP/s large, {small / 1e9:.0f} at the LSTM's own size")
     print(f"{'':22}{'median s':>9}{'min':>8}{'max':>8}{'GFLOP':>8}{'floor s':>9}{'x floor':>9}")
@@ -213,7 +214,8 @@ def main() -> None:
         if ours in times and theirs in times:
             ratios = [a / b for a, b in zip(times[ours], times[theirs], strict=True)]
             print(
-                f"{ours} / {theirs}: {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
+                f"{ours} / {theirs}: {statistics.median(ratios):.2f}"
+                f"  ({min(ratios):.2f} to {max(ratios):.2f})"
             )
 
 

@@ -51,7 +51,7 @@ class AnalysisCallback(pl.Callback):
 
     Args:
         name: Name of the analysis in the store, the figures and the log.
-        analysis: Called with a system and initial states `(probe, sample, state)`; returns a labelled dataset.
+        analysis: From a system and initial states `(probe, sample, state)` to a labelled dataset.
         every: Look after every so many epochs, beside one look before the first and one at the last.
         samples: Number of random initial states, the same for every probe.
         std: Their standard deviation (normal distribution, mean zero), for every component of the state.
@@ -173,7 +173,7 @@ class AnalysisCallback(pl.Callback):
         return probes()
 
     def _draw(self, trainer: pl.Trainer, epoch: int) -> None:
-        """Draw all looks so far. A picture that fails is said, and costs neither the run nor the other ranks."""
+        """Draw all looks so far. A picture that fails is said; it costs neither the run nor other ranks."""
         if self.draw is None or self.store is None:
             return
         from rnnlab.figures.style import save_png

@@ -74,7 +74,7 @@ def summary(look: xr.Dataset) -> dict[str, float]:
         "settled": float(settled.mean()),
         "at_rest": float((settled & (look["period"] == 1)).mean()),
         "oscillating": float((settled & (look["period"] != 1)).mean()),
-        "peak_to_peak": float(np.nanmean((look["y"].max("time") - look["y"].min("time")))),
+        "peak_to_peak": float(np.nanmean(look["y"].max("time") - look["y"].min("time"))),
     }
 
 

@@ -74,6 +74,6 @@ def check_fits(module: nn.Module, path: str | Path) -> None:
     if theirs != ours:
         name = sorted(set(theirs.items()) ^ set(ours.items()))[0][0]
         raise ValueError(
-            f"ckpt_path={path} is of another network: its {name} is {theirs.get(name, 'missing')}, here it is "
-            f"{ours.get(name, 'missing')}; choose the model and sizes it was trained with."
+            f"ckpt_path={path} is of another network: its {name} is {theirs.get(name, 'missing')}, "
+            f"here it is {ours.get(name, 'missing')}; choose the model and sizes it was trained with."
         )

@@ -111,7 +111,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _flat(text.split("\nSee https")[0])
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'A file'} can't be used ({error.strerror}): give a run_dir with room that can be written to."
+        place = error.filename or "A file"
+        return f"{place} can't be used ({error.strerror}): give a run_dir with room that can be written to."
     if (
         isinstance(error, ValueError | OSError | RuntimeError)
         or type(error).__name__ == "MisconfigurationException"
@@ -159,12 +160,14 @@ def _unknown_key(key: str) -> str:
         if name not in children:
             return _unknown(f"The key {key}", name, children, "key", "".join(f"{p}." for p in path[:i]))
         node = node[name]
-    children = [name for name in node if not str(name).startswith("_")] if OmegaConf.is_dict(node) else []
+    children = (
+        [str(name) for name in node if not str(name).startswith("_")] if OmegaConf.is_dict(node) else []
+    )
     return _unknown(f"The key {key}", last, children, "key", "".join(f"{p}." for p in path))
 
 
 def quiet() -> None:
-    """Silence what Lightning says about itself; its warnings about the run stay, but for two that are by design."""
+    """Silence what Lightning says about itself; its warnings stay, but for some that are by design."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")

@@ -43,9 +43,8 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     dist.gather_object(dataset, parts, dst=0)
     if parts is None:
         return None
-    return xr.concat(
-        [part for part in parts if part is not None], dim=dim, join="outer", combine_attrs="override"
-    )
+    seen: list[xr.Dataset] = [part for part in parts if part is not None]
+    return xr.concat(seen, dim=dim, join="outer", combine_attrs="override")
 
 
 class _ConfigLauncher(_SubprocessScriptLauncher):
@@ -54,7 +53,9 @@ class _ConfigLauncher(_SubprocessScriptLauncher):
     def _call_children_scripts(self) -> None:
         self._check_can_spawn_children()
         if CHILD not in os.environ:
-            raise RuntimeError(f"{CHILD} is not set: train within launching(run_dir), whose config children run.")
+            raise RuntimeError(
+                f"{CHILD} is not set: train within launching(run_dir), whose config children run."
+            )
         environment = self.cluster_environment
         os.environ |= {
             "MASTER_ADDR": environment.main_address,

@@ -23,8 +23,8 @@ class DivergedError(RuntimeError):
 class SequenceLearner(pl.LightningModule):
     """Minimises an objective over sequences.
 
-    Each epoch ends in one row of numbers (`train/loss`, `train/mse`, `lr`, `grad_norm`, `clipped`, `val/...`),
-    given to every logger before a checkpoint is written, so that what a checkpoint has seen is on record.
+    Each epoch ends in one row of numbers (`train/loss`, `train/mse`, `lr`, `grad_norm`, `clipped`,
+    `val/...`), given to every logger before a checkpoint is written: what a checkpoint has seen is on record.
     `grad_norm` is the mean norm before clipping, `clipped` the fraction of updates that were clipped.
 
     The learning-rate schedule is stepped here rather than by Lightning, which steps it after checkpoints are
@@ -153,6 +153,7 @@ class SequenceLearner(pl.LightningModule):
         if not math.isfinite(means["train/loss"]):
             self._diverged(means["train/loss"])
         optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
         row = {name: value for name, value in means.items() if not name.startswith("updates/")}
         row |= {
             "lr": optimizer.param_groups[0]["lr"],
@@ -179,8 +180,8 @@ class SequenceLearner(pl.LightningModule):
 
     def _diverged(self, loss: float, where: str = "its mean") -> None:
         raise DivergedError(
-            f"The loss became {loss} in epoch {self.current_epoch + 1} ({where}); the last good checkpoint is kept. "
-            f"Lower optim.optimizer.lr or set optim.clip_norm."
+            f"The loss became {loss} in epoch {self.current_epoch + 1} ({where}); "
+            "the last good checkpoint is kept. Lower optim.optimizer.lr or set optim.clip_norm."
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,13 +1,8 @@
-"""A run on disk: claiming its directory, recording how it goes, opening it again."""
+"""A run on disk: claiming its directory, and opening it again."""
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-import sys
-import time
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +16,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnnlab.checkpoints import load_checkpoint
-from rnnlab.provenance import provenance
 from rnnlab.store import Store
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
     from rnnlab.model import RecurrentModel
     from rnnlab.task import Task
 
@@ -63,10 +55,13 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
     if given == "last":
         if not saved_path.is_file():
             raise FileNotFoundError(f"ckpt_path=last: there is no run in run_dir={run_dir} to go on with.")
-        cfg = _continued(cfg, OmegaConf.load(saved_path), overrides, run_dir)
+        saved = OmegaConf.load(saved_path)
+        assert isinstance(saved, DictConfig)
+        cfg = _continued(cfg, saved, overrides, run_dir)
     elif saved_path.exists() and "LOCAL_RANK" not in os.environ:
         raise ValueError(
-            f"run_dir={run_dir} holds another run: give another run_dir, or ckpt_path=last to go on with that one."
+            f"run_dir={run_dir} holds another run: give another run_dir, "
+            "or ckpt_path=last to go on with that one."
         )
     OmegaConf.resolve(cfg)
     with open_dict(cfg):
@@ -76,14 +71,14 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
 
 
 def restore(cfg: Any) -> tuple[DictConfig, Path | None]:
-    """The config and the checkpoint its `ckpt_path` means; None for `last` where a run was stopped before its first."""
+    """The config and the checkpoint its `ckpt_path` means; None also where a run has none to go on from."""
     if cfg.ckpt_path == "last":
         last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
         return cfg, last if last.is_file() else None
     return cfg, None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
 
 
-def _continued(cfg: DictConfig, saved: Any, overrides: list[str], run_dir: Path) -> DictConfig:
+def _continued(cfg: DictConfig, saved: DictConfig, overrides: list[str], run_dir: Path) -> DictConfig:
     """The saved config with what may change from one session to the next taken from the command line."""
     free = ("trainer.", "callbacks.", "logger", "threads", "run_dir", "ckpt_path", "checkpoint.")
     if not any(o for o in overrides if not o.lstrip("+~").startswith(free)):
@@ -95,6 +90,7 @@ def _continued(cfg: DictConfig, saved: Any, overrides: list[str], run_dir: Path)
         merged.ckpt_path = "last"
         return merged
     composed = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(composed, DictConfig)
     for key in _CHOICES:
         if composed[key] != saved[key]:
             raise ValueError(
@@ -116,94 +112,6 @@ def _check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{key}={value} is not possible: give a whole number of at least 1.")
-
-
-class RunRecord:
-    """Around training: what was run and how it went, in the run directory, also when it fails.
-
-    Writes `config.yaml` and `status.json`, gives config and provenance to the loggers, makes `report.html`
-    at the end. Only the first process writes.
-
-    Args:
-        cfg: Resolved config.
-        trainer: The trainer, whose loggers and callbacks are asked for what they know.
-        task: Its baselines go into the status.
-    """
-
-    def __init__(self, cfg: DictConfig, trainer: pl.Trainer, task: Task) -> None:
-        self.cfg, self.trainer, self.task = cfg, trainer, task
-        self.run_dir = Path(cfg.run_dir)
-        self.writes = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-    def __enter__(self) -> RunRecord:
-        self._started = time.perf_counter()
-        origin = provenance()
-        self._status: dict[str, Any] = {
-            "state": "running",
-            "started": _now(),
-            "ended": None,
-            "error": None,
-            "command": shlex.join(sys.argv),
-            "baselines": getattr(self.task, "baselines", {}),
-            **origin,
-        }
-        if self.writes:
-            config = OmegaConf.to_container(self.cfg, resolve=True)
-            assert isinstance(config, dict)
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams({**config, "provenance": origin})
-            _write(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
-            self._write_status()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not self.writes:
-            return
-        spent: dict[str, float] = {}
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            for name, seconds in getattr(callback, "seconds", {}).items():
-                spent[name] = spent.get(name, 0.0) + seconds
-        total = time.perf_counter() - self._started
-        self._status |= {
-            "state": "failed" if kind else "finished",
-            "ended": _now(),
-            "error": f"{kind.__name__}: {error}" if kind else None,
-            "timings": {"training": total - sum(spent.values()), **spent},
-        }
-        try:
-            self._write_status()
-            from rnnlab.report import write_report
-
-            self.report = write_report(self.run_dir)
-        except OSError as problem:
-            if kind is None:
-                raise
-            print(f"report.html could not be written: {problem}", file=sys.stderr)
-
-    def say(self) -> None:
-        """Tell the person where the results are."""
-        if self.writes:
-            timings = ", ".join(
-                f"{name} {seconds:.0f} s" for name, seconds in self._status["timings"].items()
-            )
-            print(f"done ({timings})\nreport: {self.report}", flush=True)
-
-    def _write_status(self) -> None:
-        _write(self.run_dir / "status.json", json.dumps(self._status, indent=1))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Run:
@@ -291,7 +199,8 @@ def _refuse_foreign_targets(node: Any, allow: tuple[str, ...]) -> None:
         target = node.get("_target_")
         if target is not None and str(target).split(".")[0] not in allow:
             raise ValueError(
-                f"_target_={target} is not of rnnlab: if you trust it, open_run(..., allow=('{str(target).split('.')[0]}',))."
+                f"_target_={target} is not of rnnlab: "
+                f"if you trust it, open_run(..., allow=('{str(target).split('.')[0]}',))."
             )
         node = list(node.values())
     if isinstance(node, list):

@@ -63,7 +63,8 @@ class SequenceBatches:
             raise ValueError(f"batch_size={batch_size} is not possible: there are {sequences} sequences.")
         if batch_size % world_size or (sequences % batch_size) % world_size:
             raise ValueError(
-                f"batch_size={batch_size} of {sequences} sequences can't be shared evenly by {world_size} processes."
+                f"batch_size={batch_size} of {sequences} sequences can't be shared evenly "
+                f"by {world_size} processes."
             )
         self.inputs, self.targets, self.targets_axis = inputs, targets, targets_axis
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed

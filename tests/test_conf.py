@@ -1,4 +1,4 @@
-"""Every key of every yaml fits the thing it configures; under `_partial_` a wrong one would fail only when called."""
+"""Every key of every yaml fits what it configures: under `_partial_` a wrong one fails only when called."""
 
 import importlib
 import inspect

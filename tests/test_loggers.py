@@ -468,11 +468,12 @@ def test_an_offline_run_read_back(
 
 
 def test_two_runs_in_one_process_are_two_and_the_users_own_is_a_third(
-    tmp_path: Path, wandb_home: Path
+    tmp_path: Path, wandb_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import wandb
 
     own = wandb.init(mode="offline", dir=str(tmp_path), project="own")
+    capsys.readouterr()
     loggers = [WandbLogger(tmp_path / name) for name in ("one", "two")]
     for value, logger in enumerate(loggers):
         logger.log_metrics({"a": value}, step=1)
@@ -481,8 +482,9 @@ def test_two_runs_in_one_process_are_two_and_the_users_own_is_a_third(
         len({own.id, loggers[1].experiment.id, (tmp_path / "one/wandb/run-id.txt").read_text().strip()}) == 3
     )
     assert wandb.run is own
-    own.log({"mine": 1})
     loggers[1].close()
+    assert capsys.readouterr().err == ""  # W&B is silent even where its session was begun by another
+    own.log({"mine": 1})
     own.finish()
     for value, name in enumerate(("one", "two")):
         (run,) = records(tmp_path / name)
@@ -545,9 +547,15 @@ def test_a_malformed_key(
         WandbLogger(tmp_path, init_timeout=5).log_metrics({"a": 1.0}, step=1)
 
 
-def test_online_without_a_key(tmp_path: Path, wandb_home: Path) -> None:
+@pytest.mark.parametrize("mode", ["online", "auto"])
+def test_online_without_a_key(
+    tmp_path: Path, wandb_home: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    if mode == "auto":
+        monkeypatch.setenv("WANDB_MODE", "online")
     with pytest.raises(WandbError, match=r"mode=online.*no key.*wandb login"):
-        WandbLogger(tmp_path, mode="online").log_metrics({"a": 1.0}, step=1)
+        WandbLogger(tmp_path / "run", mode=mode).log_metrics({"a": 1.0}, step=1)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])

@@ -1,4 +1,4 @@
-"""The command line, as a person uses it. Most tests run `train.main` in this process; what needs a kill does not."""
+"""The command line, as a person uses it: `train.main` in this process, or a process to be killed."""
 
 import json
 import os
@@ -371,7 +371,7 @@ def test_help_lists_the_choices(cli):
 
 
 def test_help_and_typos_import_nothing_heavy():
-    code = "import sys, train; sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_lightning', 'wandb', 'xarray')))"
+    code = "import sys, train; sys.exit(any(m in sys.modules for m in ('torch', 'wandb', 'xarray')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -43,7 +43,7 @@ def test_sizes_below_one_are_refused(key, value):
 
 
 def test_other_bad_values_are_refused():
-    with pytest.raises(ValueError, match="low=0.3, high=0.2 is not a range"):
+    with pytest.raises(ValueError, match=r"low=0\.3, high=0\.2 is not a range"):
         Sine(low=0.3, high=0.2)
     with pytest.raises(ValueError, match="batch_size=11 is not possible: there are 10 sequences"):
         Sine(num_sequences=10, batch_size=11)

@@ -1,0 +1,108 @@
+"""What a run leaves beside its numbers: its config, how it went, its page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rnnlab.provenance import provenance
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from rnnlab.task import Task
+
+
+class RunRecord:
+    """Around training: what was run and how it went, in the run directory, also when it fails.
+
+    Writes `config.yaml` and `status.json`, gives config and provenance to the loggers, makes `report.html`
+    at the end. Only the first process writes.
+
+    Args:
+        cfg: Resolved config.
+        trainer: The trainer, whose loggers and callbacks are asked for what they know.
+        task: Its baselines go into the status.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: pl.Trainer, task: Task) -> None:
+        self.cfg, self.trainer, self.task = cfg, trainer, task
+        self.run_dir = Path(cfg.run_dir)
+        self.writes = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+    def __enter__(self) -> RunRecord:
+        self._started = time.perf_counter()
+        origin = provenance()
+        self._status: dict[str, Any] = {
+            "state": "running",
+            "started": _now(),
+            "ended": None,
+            "error": None,
+            "command": shlex.join(sys.argv),
+            "baselines": getattr(self.task, "baselines", {}),
+            **origin,
+        }
+        if self.writes:
+            config: Any = OmegaConf.to_container(self.cfg, resolve=True)
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            for logger in self.trainer.loggers:
+                logger.log_hyperparams({**config, "provenance": origin})
+            _write(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
+            self._write_status()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not self.writes:
+            return
+        spent: dict[str, float] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            for name, seconds in getattr(callback, "seconds", {}).items():
+                spent[name] = spent.get(name, 0.0) + seconds
+        total = time.perf_counter() - self._started
+        self._status |= {
+            "state": "failed" if kind else "finished",
+            "ended": _now(),
+            "error": f"{kind.__name__}: {error}" if kind else None,
+            "timings": {"training": total - sum(spent.values()), **spent},
+        }
+        try:
+            self._write_status()
+            from rnnlab.report import write_report
+
+            self.report = write_report(self.run_dir)
+        except OSError as problem:
+            if kind is None:
+                raise
+            print(f"report.html could not be written: {problem}", file=sys.stderr)
+
+    def say(self) -> None:
+        """Tell the person where the results are."""
+        if self.writes:
+            timings = ", ".join(
+                f"{name} {seconds:.0f} s" for name, seconds in self._status["timings"].items()
+            )
+            print(f"done ({timings})\nreport: {self.report}", flush=True)
+
+    def _write_status(self) -> None:
+        _write(self.run_dir / "status.json", json.dumps(self._status, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
