@@ -66,6 +66,9 @@ def one_line_errors() -> Iterator[None]:
         yield
         if _ERRORS:
             raise _ERRORS.pop()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = None
+        sys.exit(1)
     except Exception as error:
         if wants_traceback:
             raise

@@ -62,6 +62,9 @@ class RunRecord:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if not self.writes:
             return
+        for logger in self.trainer.loggers:
+            if close := getattr(logger, "close", None):
+                close(failed=kind is not None)
         spent: dict[str, float] = {}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             for name, seconds in getattr(callback, "seconds", {}).items():

@@ -6,7 +6,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +59,31 @@ def cli(monkeypatch, capfd, tmp_path):
     return call
 
 
-def start(*arguments, cwd, **options):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+@pytest.fixture
+def refusing_server():
+    """Answers every request with 401, on loopback."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(401)
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def start(*arguments, cwd, home=None, **options):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | ({"HOME": str(home)} if home else {})
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     return subprocess.Popen(
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
@@ -349,6 +374,34 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(tmp_path):
     after = weights(tmp_path / "run")
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("key", ["abc", "x" * 40])
+def test_a_refused_wandb_key_ends_before_anything_is_written(
+    cli, tmp_path, monkeypatch, refusing_server, key
+):
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_BASE_URL", refusing_server)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    code, _, err = cli(*PLAIN, "logger=wandb", "run_dir=new")
+    assert code == 1
+    assert err.startswith(f"error: W&B at {refusing_server} refused the run")
+    assert "logger.wandb.mode=offline or logger=none" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_offline_by_default_and_the_wandb_run_is_finished(tmp_path):
+    # wandb keeps one set of settings a process: this must be a fresh one
+    process = start(
+        *WATCHED, "logger=wandb", "trainer.max_epochs=2", "run_dir=here", cwd=tmp_path, home=tmp_path
+    )
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, out
+    assert out.count("W&B: this run is offline. To upload it: wandb sync") == 1
+    runs = list((tmp_path / "here" / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert list(runs[0].rglob("*.png"))
 
 
 def test_full_error_shows_the_traceback(cli, monkeypatch):
