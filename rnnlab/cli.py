@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -66,6 +67,10 @@ def one_line_errors() -> Iterator[None]:
         yield
         if _ERRORS:
             raise _ERRORS.pop()
+    except SystemExit as stop:
+        if type(stop).__name__ == "SIGTERMException":  # Lightning's, which would exit with 0
+            sys.exit(128 + signal.SIGTERM)
+        raise
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stdout = None
         sys.exit(1)

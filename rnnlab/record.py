@@ -70,10 +70,12 @@ class RunRecord:
             for name, seconds in getattr(callback, "seconds", {}).items():
                 spent[name] = spent.get(name, 0.0) + seconds
         total = time.perf_counter() - self._started
+        # Ctrl-C and SIGTERM reach us as exits of the process; they are no failure
+        stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
         self._status |= {
-            "state": "failed" if kind else "finished",
+            "state": "stopped" if stopped else "failed" if kind else "finished",
             "ended": _now(),
-            "error": f"{kind.__name__}: {error}" if kind else None,
+            "error": f"{kind.__name__}: {error}" if kind and not stopped else None,
             "timings": {"training": total - sum(spent.values()), **spent},
         }
         try:
@@ -85,6 +87,11 @@ class RunRecord:
             if kind is None:
                 raise
             print(f"report.html could not be written: {problem}", file=sys.stderr)
+        if stopped:
+            print(
+                f"stopped; to go on: python train.py run_dir={shlex.quote(str(self.run_dir))} ckpt_path=last",
+                flush=True,
+            )
 
     def say(self) -> None:
         """Tell the person where the results are."""

@@ -190,9 +190,9 @@ class _Record:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed`, `running`, or `silent`: killed, or still running without a new number."""
+        """`finished`, `failed`, `stopped`, `running`, or `silent`: killed, or running without new numbers."""
         said = self.status.get("state")
-        if said in ("finished", "failed"):
+        if said in ("finished", "failed", "stopped"):
             return str(said)
         fresh = datetime.now(UTC).timestamp() - self.last_sign < SILENCE
         return "running" if said == "running" and fresh else "silent"
@@ -249,6 +249,7 @@ def _header(record: _Record) -> str:
     sentence = {
         "finished": _text(record.status.get("ended") or last),
         "failed": _text(record.status.get("ended") or last),
+        "stopped": _text(record.status.get("ended") or last),
         "running": f"last number at {last}; this page renews itself",
         "silent": f"killed or still running: last number at {last}",
     }[state]
@@ -463,7 +464,7 @@ dt, figcaption { color: var(--dim); font-size: .85rem; }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 .state { border-radius: 99px; padding: .1rem .7rem; color: #fff; font-size: .9rem; font-weight: 600; }
 .finished { background: #00734f; } .running { background: #0072b2; }
-.failed { background: #b3261e; } .silent { background: #a34700; }
+.failed { background: #b3261e; } .silent, .stopped { background: #a34700; }
 .note { background: var(--card); border-left: 4px solid #d55e00; padding: .5rem .8rem;
   overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }

@@ -191,6 +191,29 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path):
     assert_same_results(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(tmp_path, signum):
+    process = start(*WATCHED, "trainer.max_epochs=100000", "run_dir=run", cwd=tmp_path)
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 5):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signum)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert f"stopped; to go on: python train.py run_dir={tmp_path / 'run'} ckpt_path=last" in out
+    assert "Traceback" not in out
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("stopped", None)
+    epochs = open_run(tmp_path / "run").metrics.index.max()
+    again = start("run_dir=run", "ckpt_path=last", f"trainer.max_epochs={epochs + 3}", cwd=tmp_path)
+    assert again.wait(120) == 0, again.stdout.read()
+    index = open_run(tmp_path / "run").metrics.index
+    assert index.tolist() == list(range(epochs + 4))
+
+
 def test_a_sweep_gives_each_job_a_directory_and_tells_of_failures_at_the_end(cli, tmp_path):
     code, _, err = cli(
         "-m",
