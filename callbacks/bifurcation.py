@@ -63,8 +63,12 @@ class Bifurcation(AnalysisCallback):
 
 
 def settled_output(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
-    """`orbit` without the states, which are as large as all the rest and of no use to the diagram."""
-    return orbit(system, x0, **options).drop_vars("last_state")
+    """`orbit` without the states, which are as large as all the rest and of no use to the diagram.
+
+    The burn-in is given for each orbit: processes that share the probes drop different numbers of steps.
+    """
+    seen = orbit(system, x0, **options).drop_vars("last_state")
+    return seen.assign(burn_in=seen["burn_in"].broadcast_like(seen["settled"]))
 
 
 def summary(look: xr.Dataset) -> dict[str, float]:

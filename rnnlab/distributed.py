@@ -44,7 +44,7 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     if parts is None:
         return None
     seen: list[xr.Dataset] = [part for part in parts if part is not None]
-    return xr.concat(seen, dim=dim, join="outer", combine_attrs="override")
+    return xr.concat(seen, dim, data_vars="minimal", coords="minimal", join="outer", combine_attrs="override")
 
 
 class _ConfigLauncher(_SubprocessScriptLauncher):

@@ -462,9 +462,12 @@ def test_two_processes_give_the_diagrams_and_losses_of_one(tmp_path):
     alone, shared = open_run(tmp_path / "one"), open_run(tmp_path / "two")
     assert np.allclose(alone.metrics, shared.metrics, rtol=1e-5, equal_nan=True)
     ours, theirs = alone.analysis("bifurcation").load(), shared.analysis("bifurcation").load()
+    assert {name: v.dims for name, v in ours.items()} == {name: v.dims for name, v in theirs.items()}
     assert ours.sizes == theirs.sizes
+    assert ours.settled.equals(theirs.settled)
     assert ours.probe.values.tolist() == theirs.probe.values.tolist()
     # the untrained network is the same to the bit, so its diagram is equal up to the rounding of products
     assert np.allclose(ours.y.sel(epoch=0), theirs.y.sel(epoch=0), atol=1e-10)
     assert np.allclose(ours.y, theirs.y, atol=1e-4)
     assert output.count("report: ") == 1
+    assert "Warning" not in output
