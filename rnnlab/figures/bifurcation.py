@@ -29,7 +29,12 @@ MAX_PANELS = 12
 
 @style.styled
 def diagram_3d(
-    dataset: xr.Dataset, *, probe: Any = 0, observable: Any = 0, max_points: int = 30_000
+    dataset: xr.Dataset,
+    *,
+    probe: Any = 0,
+    observable: Any = 0,
+    max_looks: int = 60,
+    max_points: int = 30_000,
 ) -> Figure:
     """Parameter, y_t and its first difference in space, for one probe.
 
@@ -39,6 +44,7 @@ def diagram_3d(
         dataset: `y` `(parameter, probe, sample, time, observable)` and `settled`; see the module.
         probe: Name or position of the probe.
         observable: Name or position of the observable.
+        max_looks: Most values of the parameter to draw, evenly chosen: more would hide each other.
         max_points: Most dots to draw.
 
     Returns:
@@ -51,12 +57,13 @@ def diagram_3d(
         Ribeiro, Tiels, Aguirre, Schön, "Beyond exploding and vanishing gradients", AISTATS 2020, Fig. 4.
     """
     orbits = _Orbits.of(dataset, observable).pick(probe)
-    points = orbits.points(0, orbits.limits(), differences=True, max_points=max_points)
+    looks = np.unique(np.linspace(0, len(orbits.at) - 1, min(len(orbits.at), max_looks)).round().astype(int))
+    points = orbits.points(0, orbits.limits(), differences=True, looks=looks, max_points=max_points)
     figure = style.new_figure(9.0, 4.6)
     axes: Any = figure.add_axes((-0.06, 0.02, 1.02, 1.04), projection="3d", computed_zorder=False)
     axes.set_box_aspect((2.6, 1, 1), zoom=1.4)
     axes.view_init(elev=20, azim=-58)
-    dots = {"s": 6.0 if len(orbits.at) <= 60 else 2.5, "linewidths": 0, "depthshade": False}
+    dots = {"s": 6.0 if len(looks) <= 60 else 2.5, "linewidths": 0, "depthshade": False}
     good = points.settled
     # the last look, nearest to the eye, is the darkest; the pale end of the scale stays out
     first, last = orbits.span()
@@ -311,7 +318,7 @@ class _Orbits(NamedTuple):
         """Of the y axis: all that is finite, but for looks that have not settled and are far out of scale."""
         finite = np.isfinite(self.y)
         extent = np.abs(self.y).max((1, 2, 3), initial=0, where=finite)
-        far = (extent > 8 * np.quantile(extent, 0.75))[:, None, None] & ~self.settled
+        far = (extent > 3 * np.quantile(extent, 0.75))[:, None, None] & ~self.settled
         kept = self.y[finite & ~far[..., None]]
         if not kept.size:
             return -1.0, 1.0
@@ -344,9 +351,10 @@ class _Orbits(NamedTuple):
             raise ValueError("a first difference needs two time steps: give orbits of at least 2 steps.")
         with np.errstate(invalid="ignore"):
             dy = np.diff(y, axis=-1) if differences else np.zeros_like(y)
-        y = y[..., 1:] if differences else y
+        at_y, y = y, y[..., 1:] if differences else y
         look = np.broadcast_to(np.arange(len(at))[:, None, None], y.shape)
-        seen = (y >= limits[0]) & (y <= limits[1]) & np.isfinite(dy)
+        inside = (at_y >= limits[0]) & (at_y <= limits[1])
+        seen = inside[..., 1:] & inside[..., :-1] if differences else inside
         look, y, dy, settled = look[seen], y[seen], dy[seen], np.broadcast_to(settled, y.shape)[seen]
         first = _distinct(
             look, settled, _cells(y, limits), _cells(dy, (dy.min(initial=0), dy.max(initial=0)))

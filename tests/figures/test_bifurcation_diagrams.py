@@ -101,10 +101,28 @@ def test_the_oscillation_is_a_loop_of_value_and_difference() -> None:
 
 def test_dots_stay_below_the_cap_and_no_look_loses_its_fixed_point() -> None:
     dataset = growing_circle(np.arange(0, 2000, 10), samples=4, steps=400)
-    assert len(cloud(bifurcation.diagram_3d(dataset, max_points=10**6))) > 20_000
-    points = cloud(bifurcation.diagram_3d(dataset, max_points=3000))
+    assert len(cloud(bifurcation.diagram_3d(dataset, max_looks=1000, max_points=10**6))) > 20_000
+    points = cloud(bifurcation.diagram_3d(dataset, max_looks=1000, max_points=3000))
     assert 2000 < len(points) <= 3000
     assert set(points[:, 0]) == set(dataset.epoch.values)
+
+
+def test_looks_that_would_hide_each_other_are_left_out_evenly() -> None:
+    dataset = growing_circle(np.arange(0, 2000, 10))
+    drawn = np.unique(cloud(bifurcation.diagram_3d(dataset, max_looks=21))[:, 0])
+    assert len(drawn) == 21
+    assert (drawn[0], drawn[-1]) == (0, 1990)
+    assert np.diff(drawn).max() <= 100
+
+
+def test_what_has_not_settled_and_is_out_of_scale_does_not_shrink_the_rest() -> None:
+    dataset = growing_circle(EPOCHS)
+    wild = dataset.copy(deep=True)
+    wild["y"][dict(epoch=0)] = 1e3 * wild["y"][dict(epoch=-1)]
+    wild["settled"][dict(epoch=0)] = False
+    points, usual = cloud(bifurcation.diagram_3d(wild)), cloud(bifurcation.diagram_3d(dataset))
+    assert np.abs(points[:, 1:]).max() <= np.abs(usual[:, 1:]).max() * 1.01
+    assert len(points) > 0.5 * len(usual)
 
 
 def test_axes_and_titles_say_what_they_show() -> None:
