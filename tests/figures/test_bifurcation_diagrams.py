@@ -118,8 +118,8 @@ def test_looks_that_would_hide_each_other_are_left_out_evenly() -> None:
 def test_what_has_not_settled_and_is_out_of_scale_does_not_shrink_the_rest() -> None:
     dataset = growing_circle(EPOCHS)
     wild = dataset.copy(deep=True)
-    wild["y"][dict(epoch=0)] = 1e3 * wild["y"][dict(epoch=-1)]
-    wild["settled"][dict(epoch=0)] = False
+    wild["y"][{"epoch": 0}] = 1e3 * wild["y"][{"epoch": -1}]
+    wild["settled"][{"epoch": 0}] = False
     points, usual = cloud(bifurcation.diagram_3d(wild)), cloud(bifurcation.diagram_3d(dataset))
     assert np.abs(points[:, 1:]).max() <= np.abs(usual[:, 1:]).max() * 1.01
     assert len(points) > 0.5 * len(usual)
