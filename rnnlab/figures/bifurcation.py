@@ -74,6 +74,8 @@ def diagram_3d(
         axes.scatter(*wild, color=style.UNSETTLED, label="not settled", **dots)
         figure.legend(loc="upper right", markerscale=4)
     axes.set_xlim(first, last)
+    if (reach := _reach(points.dy, orbits.limits())) > np.abs(points.dy).max(initial=0):
+        axes.set_zlim(-reach, reach)
     axes.set_xlabel(orbits.label, labelpad=20)
     axes.set_ylabel("$y_t$", labelpad=8, fontsize=12)
     axes.set_zlabel("$y_t - y_{t-1}$", labelpad=8, fontsize=12)
@@ -356,9 +358,8 @@ class _Orbits(NamedTuple):
         inside = (at_y >= limits[0]) & (at_y <= limits[1])
         seen = inside[..., 1:] & inside[..., :-1] if differences else inside
         look, y, dy, settled = look[seen], y[seen], dy[seen], np.broadcast_to(settled, y.shape)[seen]
-        first = _distinct(
-            look, settled, _cells(y, limits), _cells(dy, (dy.min(initial=0), dy.max(initial=0)))
-        )
+        reach = _reach(dy, limits)
+        first = _distinct(look, settled, _cells(y, limits), _cells(dy, (-reach, reach)))
         if max_points is not None:
             first = first[_thin(look[first], max_points)]
         return _Points(at[look[first]], y[first], dy[first], settled[first])
@@ -404,6 +405,11 @@ def _draw_density(
     axes.imshow(
         image, extent=(*extent, *limits), origin="lower", aspect="auto", interpolation="nearest", zorder=1.5
     )
+
+
+def _reach(dy: np.ndarray, limits: tuple[float, float]) -> float:
+    """Half the axis of first differences: the tail of a decay must not look like a cycle."""
+    return max(float(np.abs(dy).max(initial=0)), 0.1 * (limits[1] - limits[0]))
 
 
 def _cells(values: np.ndarray, limits: tuple[float, float], count: int = CELLS) -> np.ndarray:

@@ -115,6 +115,16 @@ def test_looks_that_would_hide_each_other_are_left_out_evenly() -> None:
     assert np.diff(drawn).max() <= 100
 
 
+def test_the_tail_of_a_decay_is_drawn_as_one_dot() -> None:
+    dataset = growing_circle(EPOCHS, samples=2)
+    rest = dataset.copy(deep=True)
+    rest["y"][...] = 0.3 + 1e-9 * dataset["y"] + 0.01 * rest.epoch / rest.epoch.max()
+    figure = bifurcation.diagram_3d(rest)
+    assert len(cloud(figure)) == rest.sizes["epoch"]
+    low, high = figure.axes[0].get_zlim()  # type: ignore[attr-defined]
+    assert high - low > 1e-3
+
+
 def test_what_has_not_settled_and_is_out_of_scale_does_not_shrink_the_rest() -> None:
     dataset = growing_circle(EPOCHS)
     wild = dataset.copy(deep=True)
