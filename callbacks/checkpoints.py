@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,10 @@ class Checkpoints(Checkpoint):
         if value < self.best if self.mode == "min" else value > self.best:
             self.best = value
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+            if trainer.is_global_zero:
+                _put_copy(self.folder / "best.ckpt", self.folder / "last.ckpt")
+        else:
+            trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
@@ -57,3 +62,14 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back the best value."""
         self.best = state_dict["best"]
+
+
+def _put_copy(source: Path, target: Path) -> None:
+    """Put a second name for `source` in the place of `target`, in one move; both are only ever replaced."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, partial)
+    partial.replace(target)
