@@ -74,5 +74,5 @@ def test_what_is_not_logged_cannot_be_monitored(tmp_path):
 
 
 def test_mode_is_checked(tmp_path):
-    with pytest.raises(ValueError, match="checkpoint.mode='least' is not possible: choose min or max"):
+    with pytest.raises(ValueError, match=r"checkpoint\.mode='least' is not possible: choose min or max"):
         Checkpoints(tmp_path, mode="least")
