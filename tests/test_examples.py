@@ -1,0 +1,36 @@
+"""The examples run, and show what they say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name, *arguments, cwd):
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.parent)}
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=True
+    ).stdout
+
+
+def test_logistic_map(tmp_path):
+    out = run("logistic_map.py", str(tmp_path / "diagram.png"), cwd=tmp_path)
+    for r, period in ((2.8, 1), (3.2, 2), (3.5, 4), (3.55, 8), (3.83, 3)):
+        assert f"r = {r}: period {period}" in out
+    assert "r = 4.0: does not settle" in out
+    assert (tmp_path / "diagram.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_your_own_network_learns_two_resting_states(tmp_path):
+    out = run("your_own_network.py", cwd=tmp_path)
+    last = out.strip().splitlines()[-1]
+    low, high = (float(value) for value in last[last.index("[") + 1 : last.index("]")].split(","))
+    assert low < -0.5
+    assert high > 0.5
+    assert (tmp_path / "runs/your_own_network/figures/bifurcation.png").is_file()
