@@ -156,6 +156,8 @@ class AnalysisCallback(pl.Callback):
         names = self.probes.names[mine]
         if not names:
             return None
+        if device.type == "mps":  # which knows no float64
+            device = torch.device("cpu")
         inputs = self.probes.inputs[mine].to(device)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         states = self.initial_states(model.state_size).to(device)

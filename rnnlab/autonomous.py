@@ -47,7 +47,10 @@ def freeze(model: Module) -> Module:
         >>> frozen.weight.dtype, frozen.weight.requires_grad, model.weight.requires_grad
         (torch.float64, False, True)
     """
-    return copy.deepcopy(model).double().eval().requires_grad_(False)
+    frozen = copy.deepcopy(model)
+    if any(parameter.device.type == "mps" for parameter in frozen.parameters()):
+        frozen = frozen.cpu()  # Apple's GPUs know no float64
+    return frozen.double().eval().requires_grad_(False)
 
 
 class HeldInput:

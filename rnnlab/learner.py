@@ -132,12 +132,17 @@ class SequenceLearner(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.model.constrain()
 
+    @property
+    def _exact(self) -> torch.dtype:
+        """The longest floating-point type of the device."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
     def _means(self, *stages: str) -> dict[str, float]:
         """Averages over the epoch and over processes, by name."""
         names = [name for name in self._sums if name.split("/")[0] in stages]
         if not names:
             return {}
-        sums = torch.stack([self._sums.pop(name).to(torch.float64) for name in names])
+        sums = torch.stack([self._sums.pop(name).to(self._exact) for name in names])
         sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         totals = dict(zip(names, sums.tolist(), strict=True))
         return {
@@ -161,7 +166,7 @@ class SequenceLearner(pl.LightningModule):
             "clipped": means["updates/clipped"],
         }
         row |= {f"certificate/{name}": value for name, value in self.model.cell.certificates().items()}
-        self.log_dict({k: torch.tensor(v, dtype=torch.float64) for k, v in row.items()}, logger=False)
+        self.log_dict({k: torch.tensor(v, dtype=self._exact) for k, v in row.items()}, logger=False)
         for logger in self.loggers:
             logger.log_metrics({"epoch": epoch, **row}, step=epoch)
         if isinstance(self._scheduler, ReduceLROnPlateau):
