@@ -56,6 +56,8 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
         if not saved_path.is_file():
             raise FileNotFoundError(f"ckpt_path=last: there is no run in run_dir={run_dir} to go on with.")
         saved = OmegaConf.load(saved_path)
+        if saved.run_dir != str(run_dir):  # it was moved
+            saved = OmegaConf.create(OmegaConf.to_yaml(saved).replace(saved.run_dir, str(run_dir)))
         assert isinstance(saved, DictConfig)
         cfg = _continued(cfg, saved, overrides, run_dir)
     elif saved_path.exists() and "LOCAL_RANK" not in os.environ:
@@ -63,9 +65,9 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
             f"run_dir={run_dir} holds another run: give another run_dir, "
             "or ckpt_path=last to go on with that one."
         )
-    OmegaConf.resolve(cfg)
     with open_dict(cfg):
-        cfg.run_dir = str(run_dir)
+        cfg.run_dir = str(run_dir)  # of this job: before others resolve to it
+    OmegaConf.resolve(cfg)
     _check(cfg)
     return restore(cfg)
 

@@ -159,6 +159,26 @@ def test_going_on_equals_never_having_stopped(cli, tmp_path):
     assert_same_results(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_what_loggers_keep_is_in_the_directory_of_the_job(tmp_path):
+    process = start(
+        "-m", *PLAIN, "logger=wandb", "trainer.max_epochs=1", "seed=1,2", "hydra.sweep.dir=all", cwd=tmp_path
+    )
+    out = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, out
+    ids = {(tmp_path / "all" / job / "wandb" / "run-id.txt").read_text() for job in "01"}
+    assert len(ids) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["all"]
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(cli, tmp_path):
+    assert cli(*WATCHED, "logger=tensorboard", "trainer.max_epochs=1", "run_dir=here")[0] == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    code, _, err = cli("run_dir=there", "ckpt_path=last", "trainer.max_epochs=2")
+    assert code == 0, err
+    assert not (tmp_path / "here").exists()
+    assert open_run(tmp_path / "there").analysis("bifurcation").epoch.values.tolist() == [0, 1, 2]
+
+
 def test_a_new_run_may_start_from_a_checkpoint(cli, tmp_path):
     assert cli(*PLAIN, "trainer.max_epochs=2", "run_dir=first")[0] == 0
     code, _, err = cli(
@@ -231,6 +251,8 @@ def test_a_sweep_gives_each_job_a_directory_and_tells_of_failures_at_the_end(cli
     assert "job 1 (" in last[0]
     assert "clip_norm=0 is not possible" in last[0]
     assert "job 3 (" in last[1]
+    for job in jobs:
+        assert open_run(tmp_path / "all" / job).config.run_dir == str(tmp_path / "all" / job)
     states = [json.loads((tmp_path / "all" / job / "status.json").read_text())["state"] for job in jobs]
     assert states == ["finished", "finished"]
 
@@ -425,6 +447,22 @@ def test_offline_by_default_and_the_wandb_run_is_finished(tmp_path):
     runs = list((tmp_path / "here" / "wandb").glob("offline-run-*"))
     assert len(runs) == 1
     assert list(runs[0].rglob("*.png"))
+
+
+def test_loggers_are_closed_also_after_a_failure(cli, monkeypatch):
+    from rnnlab.loggers import WandbLogger
+
+    closed = []
+    monkeypatch.setattr(WandbLogger, "close", lambda self, failed=False: closed.append(failed))
+    disabled = ("logger=wandb", "logger.wandb.mode=disabled", "trainer.max_epochs=1")
+    assert cli(*PLAIN, *disabled, "run_dir=good")[0] == 0
+    assert closed[-1] is False
+    code, _, err = cli(*PLAIN, *disabled, "run_dir=bad", "checkpoint.monitor=train/elan")
+    assert code == 1
+    assert (
+        "checkpoint.monitor=train/elan is not logged: choose one of clipped, grad_norm, lr, train/loss" in err
+    )
+    assert closed[-1] is True
 
 
 def test_full_error_shows_the_traceback(cli, monkeypatch):
