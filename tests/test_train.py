@@ -401,6 +401,15 @@ def test_a_place_that_cannot_be_written_to(cli, tmp_path):
     assert err.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no /sys, which refuses every new directory")
+def test_a_read_only_place(cli):
+    code, _, err = cli(*PLAIN, "run_dir=/sys/rnnlab")
+    assert code == 1
+    assert err.startswith("error: /sys/rnnlab can't be used (")
+    assert err.endswith("give a run_dir with room that can be written to.\n")
+    assert err.count("\n") == 1
+
+
 def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(tmp_path):
     arguments = (*PLAIN, "model.cell.hidden_size=32", "run_dir=run")
     first = start(*arguments, "trainer.max_epochs=1", cwd=tmp_path)
