@@ -5,6 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# a shared machine may stall at any moment: no example fails for the time it took
+settings.register_profile("rnnlab", deadline=None)
+settings.load_profile("rnnlab")
 
 
 @pytest.fixture(autouse=True)
