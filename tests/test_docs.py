@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
 from hydra.utils import instantiate
@@ -14,6 +13,7 @@ from rnnlab.learner import SequenceLearner
 from rnnlab.maps import Linear
 from rnnlab.model import RecurrentModel
 from rnnlab.store import Store
+from tests.trainers import quiet_trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,16 +37,7 @@ def test_the_cell_the_task_and_the_analysis_of_the_guide_work_together(names, tm
     model = RecurrentModel(1, 1, lambda input_size: names["Leaky"](input_size, 6), num_layers=2)
     learner = SequenceLearner(model, task.objective, optimizer=torch.optim.Adam)
     watch = AnalysisCallback("speed", names["speed"], every=1, samples=3)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        callbacks=[watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(watch, epochs=2, default_root_dir=tmp_path)
     trainer.fit(learner, datamodule=task)
     seen = Store(tmp_path / "analysis.zarr").read("speed")
     assert seen.speed.sizes == {"epoch": 3, "probe": 2, "sample": 3}

@@ -13,6 +13,7 @@ from rnnlab.cells import GRU, LSTM, StableLSTM
 from rnnlab.learner import DivergedError, SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.objectives import MeanSquaredError
+from tests.trainers import quiet_trainer
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 
@@ -34,15 +35,7 @@ def fit(model, *, epochs, reduction="sum", task=None, callbacks=(), **options):
     )
     learner = SequenceLearner(model, task.objective, **{"optimizer": ADAM, **options})
     logger = Rows()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=logger,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(*callbacks, epochs=epochs, logger=logger)
     trainer.fit(learner, datamodule=task)
     return learner, logger.rows
 
@@ -144,13 +137,7 @@ def test_validation_and_test_numbers_are_averages_over_sequences():
     assert not Sine().has_test_data
     learner, rows = fit(network(), epochs=1, task=task)
     logger = Rows()
-    pl.Trainer(
-        accelerator="cpu",
-        logger=logger,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    ).test(learner, datamodule=task, verbose=False)
+    quiet_trainer(logger=logger).test(learner, datamodule=task, verbose=False)
     inputs, targets = task.sequences()
     with torch.no_grad():
         expected = (learner.model(inputs)[0] - targets).square().mean().item()

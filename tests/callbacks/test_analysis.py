@@ -18,6 +18,7 @@ from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.store import Store
 from rnnlab.task import Probes
+from tests.trainers import quiet_trainer
 
 CELLS = {"elman": Elman, "gru": GRU, "lstm": LSTM, "slstm": StableLSTM, "ornn": Orthogonal}
 
@@ -52,16 +53,7 @@ def fit(tmp_path, cell, callbacks, epochs=4):
         model, task.objective, optimizer=partial(torch.optim.Adam, lr=1e-2), clip_norm=0.25
     )
     noise = Noise()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=[*callbacks, noise],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(*callbacks, noise, epochs=epochs, default_root_dir=tmp_path)
     trainer.fit(learner, datamodule=task)
     return learner, noise.drawn, trainer
 
@@ -155,16 +147,7 @@ def test_works_on_any_network_with_step_and_read(tmp_path):
         probes=Probes(torch.tensor([[1.0], [2.0]], dtype=torch.float64), ("one", "two")),
     )
     mine = Mine()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(callback, epochs=3, default_root_dir=tmp_path)
     trainer.fit(mine, [torch.zeros(1)])
     seen = Store(tmp_path / "analysis.zarr").read("bifurcation")
     w = 0.5
@@ -183,15 +166,7 @@ def test_without_probes_the_error_says_what_to_give(tmp_path):
     task = Bare(num_sequences=2, length=3, batch_size=1)
     model = RecurrentModel(1, 1, partial(LSTM, hidden_size=2))
     learner = SequenceLearner(model, task.objective, optimizer=torch.optim.Adam)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        callbacks=[Bifurcation()],
-        logger=False,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(Bifurcation(), default_root_dir=tmp_path)
     with pytest.raises(ValueError, match="Bifurcation knows no inputs to hold: pass probes=Probes"):
         trainer.fit(learner, datamodule=task)
 

@@ -13,6 +13,7 @@ from rnnlab.cells import Elman
 from rnnlab.checkpoints import AtomicCheckpointIO, load_checkpoint
 from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
+from tests.trainers import quiet_trainer
 
 
 def fit(folder, *, lrs, **options):
@@ -30,14 +31,12 @@ def fit(folder, *, lrs, **options):
         def on_train_epoch_end(self, trainer, pl_module):
             seen.append({k: v.clone() for k, v in pl_module.state_dict().items()})
 
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=len(lrs),
-        callbacks=[Watch(), Checkpoints(folder, **options)],
+    trainer = quiet_trainer(
+        Watch(),
+        Checkpoints(folder, **options),
+        epochs=len(lrs),
         plugins=[AtomicCheckpointIO()],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        enable_checkpointing=True,
     )
     trainer.fit(learner, datamodule=task)
     return seen

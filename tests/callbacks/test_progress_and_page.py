@@ -3,7 +3,6 @@
 from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from callbacks import Bifurcation, Page, Progress
@@ -12,19 +11,18 @@ from rnnlab.cells import Elman
 from rnnlab.learner import SequenceLearner
 from rnnlab.loggers import MetricsCSV
 from rnnlab.model import RecurrentModel
+from tests.trainers import quiet_trainer
 
 
 def fit(tmp_path, *callbacks, epochs=3):
     task = Sine(num_sequences=4, length=5, batch_size=2, num_probes=2)
     model = RecurrentModel(1, 1, partial(Elman, hidden_size=2))
     learner = SequenceLearner(model, task.objective, optimizer=torch.optim.Adam)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=list(callbacks),
+    trainer = quiet_trainer(
+        *callbacks,
+        epochs=epochs,
         logger=[MetricsCSV(tmp_path)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
+        enable_progress_bar=True,
         default_root_dir=tmp_path,
     )
     trainer.fit(learner, datamodule=task)
