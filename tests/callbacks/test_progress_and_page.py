@@ -1,5 +1,6 @@
 """What a person sees while training goes on."""
 
+import time
 from functools import partial
 
 import pytest
@@ -51,10 +52,23 @@ def test_a_terminal_gets_a_bar(tmp_path, capfd, monkeypatch):
 
 
 def test_the_page_is_written_while_training_goes_on(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 1\n")  # train.py leaves it before training starts
     page = Page(interval=0.0)
     fit(tmp_path, page)
     assert (tmp_path / "report.html").stat().st_size > 0
     assert page.seconds["page"] > 0
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(1e6, 0.0), (0.0, 0.5)])
+def test_after_a_page_training_goes_on_for_the_interval_or_twenty_times_its_cost(
+    tmp_path, monkeypatch, interval, seconds
+):
+    written = []
+    monkeypatch.setattr("rnnlab.report.write_report", lambda run_dir: written.append(time.sleep(seconds)))
+    page = Page(interval=interval)
+    page._next = 0.0  # the first is due now
+    fit(tmp_path, page)
+    assert len(written) == 1
 
 
 def test_the_page_waits(tmp_path):

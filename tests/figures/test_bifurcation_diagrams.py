@@ -129,6 +129,7 @@ def test_what_has_not_settled_and_is_out_of_scale_does_not_shrink_the_rest() -> 
     dataset = growing_circle(EPOCHS)
     wild = dataset.copy(deep=True)
     wild["y"][{"epoch": 0}] = 1e3 * wild["y"][{"epoch": -1}]
+    wild["y"][{"epoch": 0, "time": slice(1, None, 5)}] = 0.1  # in scale, but what came before is not
     wild["settled"][{"epoch": 0}] = False
     points, usual = cloud(bifurcation.diagram_3d(wild)), cloud(bifurcation.diagram_3d(dataset))
     assert np.abs(points[:, 1:]).max() <= np.abs(usual[:, 1:]).max() * 1.01
