@@ -1,4 +1,4 @@
-"""Systems whose dynamics are known by hand: the ground truth for every analysis.
+"""Maps and vector fields whose dynamics are known by hand: the ground truth for every analysis.
 
 Parameters are numbers or tensors `(*batch)` that broadcast against the leading axes of the states, one a row.
 So a whole parameter sweep is one batch: `Logistic(torch.linspace(2.8, 4, 500)[:, None])` maps states
@@ -43,8 +43,8 @@ class Linear(_Map):
     def step(self, x: Tensor) -> Tensor:
         return (self.A @ x.unsqueeze(-1)).squeeze(-1)
 
-    def tangent(self, x: Tensor, frame: Tensor) -> Tensor:
-        return self.A @ frame
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        return self.step(x), self.A @ frame
 
 
 class Logistic(_Map):
@@ -121,3 +121,83 @@ class NeimarkSacker(_Map):
         gain = 1 + self.mu - first * first - second * second
         cos, sin = self.omega.cos(), self.omega.sin()
         return torch.stack((gain * (cos * first - sin * second), gain * (sin * first + cos * second)), -1)
+
+
+class DelayedLogistic(_Map):
+    """x' = r x (1 - y), y' = x: growth limited by the generation before (Maynard Smith 1968).
+
+    Truth: fixed points 0 and x = y = 1 - 1/r; the second has eigenvalues on the unit circle, e^(+-i pi/3), at
+    r = 2: a supercritical Neimark-Sacker bifurcation, past which a circle attracts.
+    """
+
+    def __init__(self, r: float | Tensor) -> None:
+        self.r = _parameter(r)
+
+    def step(self, x: Tensor) -> Tensor:
+        first, second = x.unbind(-1)
+        return torch.stack((self.r * first * (1 - second), first), -1)
+
+
+class CubeRoots(_Map):
+    """Newton's method for z^3 = 1 in the complex plane, z' = z - (z^3 - 1) / 3 z^2, as a map of (Re z, Im z).
+
+    Truth: the three roots 1, e^(+-2 pi i / 3) are superstable (both multipliers 0). A rotation by a third of a
+    turn maps the dynamics to themselves, so that on a disc around 0 each basin has the fraction 1/3.
+    """
+
+    def step(self, x: Tensor) -> Tensor:
+        p, q = x.unbind(-1)
+        square = p * p + q * q
+        # 1 / z^2 = conj(z)^2 / |z|^4
+        return torch.stack(
+            (2 * p / 3 + (p * p - q * q) / (3 * square**2), 2 * q / 3 - 2 * p * q / (3 * square**2)), -1
+        )
+
+
+class _Field:
+    """A vector field that shows its state."""
+
+    def observe(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Lorenz(_Field):
+    """dx/dt = sigma (y - x), dy/dt = x (rho - z) - y, dz/dt = x y - beta z (Lorenz 1963).
+
+    Truth: the divergence is -(sigma + 1 + beta) everywhere, the sum of the exponents; one of them is 0.
+    Equilibria 0 and, for rho > 1, (+-s, +-s, rho - 1) with s^2 = beta (rho - 1). At sigma = 10, rho = 28,
+    beta = 8/3 the exponents are 0.9056, 0, -14.5723 per unit time (Sprott 2003).
+    """
+
+    def __init__(
+        self, sigma: float | Tensor = 10.0, rho: float | Tensor = 28.0, beta: float | Tensor = 8 / 3
+    ) -> None:
+        self.sigma, self.rho, self.beta = _parameter(sigma), _parameter(rho), _parameter(beta)
+
+    def velocity(self, x: Tensor) -> Tensor:
+        first, second, third = x.unbind(-1)
+        return torch.stack(
+            (
+                self.sigma * (second - first),
+                first * (self.rho - third) - second,
+                first * second - self.beta * third,
+            ),
+            -1,
+        )
+
+
+class Hopf(_Field):
+    """dz/dt = (mu + i omega) z - |z|^2 z in the plane: a limit cycle is born from an equilibrium at mu = 0.
+
+    Truth: for mu > 0 the circle of radius sqrt(mu) attracts everything but the origin; its period is
+    2 pi / omega, its Floquet multipliers are 1 and e^(-4 pi mu / omega), its exponents 0 and -2 mu. The
+    origin has eigenvalues mu +- i omega. The bifurcation is supercritical.
+    """
+
+    def __init__(self, mu: float | Tensor, omega: float | Tensor) -> None:
+        self.mu, self.omega = _parameter(mu), _parameter(omega)
+
+    def velocity(self, x: Tensor) -> Tensor:
+        first, second = x.unbind(-1)
+        growth = self.mu - first * first - second * second
+        return torch.stack((growth * first - self.omega * second, growth * second + self.omega * first), -1)

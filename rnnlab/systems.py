@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -26,15 +27,121 @@ class System(Protocol):
         ...
 
 
-def tangent(system: System, x: Tensor, frame: Tensor) -> Tensor:
-    """The derivative of `step` at `x`, applied to the columns of `frame`.
+@runtime_checkable
+class VectorField(Protocol):
+    """A dynamical system in continuous time, dx/dt = f(x), time in units of its own.
+
+    Rows are independent, nothing is mutated. Equilibria, their stability and limit cycles are found on the
+    field itself; `Flow` makes it a `System`, which moves on by a fixed time.
+    """
+
+    def velocity(self, x: Tensor) -> Tensor:
+        """dx/dt: `(*batch, state)` to `(*batch, state)`."""
+        ...
+
+
+@runtime_checkable
+class Sequence(Protocol):
+    """A system that changes with time, x_{t+1} = F_t(x_t), for a limited time: a network driven by inputs."""
+
+    def at(self, time: int) -> System:
+        """The map of time step `time`, in 0..len - 1."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Reduction(Protocol):
+    """A smaller system whose fixed points are, one by one, those of the system it was made from.
+
+    The cell state of an LSTM at a fixed point follows from h, so h alone need be searched. Besides what a
+    `System` has to step (and may have: `push`, `jacobian`):
+    """
+
+    def step(self, x: Tensor) -> Tensor:
+        """The small map, `(*batch, small)`."""
+        ...
+
+    def restrict(self, x: Tensor) -> Tensor:
+        """Coordinates kept of full states: `(*batch, state)` to `(*batch, small)`."""
+        ...
+
+    def lift(self, z: Tensor) -> Tensor:
+        """Full states that belong to fixed points of the small map: `(*batch, small)` to `(*batch, state)`."""
+        ...
+
+
+def law(system: System | VectorField) -> Callable[[Tensor], Tensor]:
+    """The function that makes the dynamics: `step` of a map, `velocity` of a vector field.
+
+    Raises:
+        TypeError: It has neither.
+    """
+    found = getattr(system, "step", None) or getattr(system, "velocity", None)
+    if found is None:
+        raise TypeError(
+            f"a {type(system).__name__} is no dynamical system: give an object with step(x) and observe(x), "
+            "or with velocity(x)."
+        )
+    return found
+
+
+def is_flow(system: System | VectorField) -> bool:
+    """Whether time is continuous: a vector field, without a `step`."""
+    return law(system) is not getattr(system, "step", None)
+
+
+def observe(system: System | VectorField, x: Tensor) -> Tensor:
+    """What is seen of states `(*batch, state)`: what the system shows, else the states themselves."""
+    show = getattr(system, "observe", None)
+    return x if show is None else show(x)
+
+
+def push(system: System | VectorField, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    """States and tangent vectors, moved together: (F(x), DF(x) frame).
 
     One forward-mode derivative serves the whole batch and all columns: the states are mapped once and only
     the tangents are carried k times. A system that knows its derivative in closed form gives it by a method
-    `tangent(x, frame)` of its own, which is then used instead.
+    `push(x, frame)` of its own, which is then used instead. For a vector field F is the velocity.
 
     Args:
-        system: The system; its `step` consists of differentiable operations.
+        system: The system; its law consists of differentiable operations.
+        x: States, `(*batch, state)`.
+        frame: Tangent vectors as columns, `(*batch, state, k)`.
+
+    Returns:
+        F(x) `(*batch, state)` and DF(x) frame `(*batch, state, k)`.
+
+    Raises:
+        ValueError: `frame` does not fit `x`.
+
+    Example:
+        >>> import torch
+        >>> from rnnlab.maps import Logistic
+        >>> push(Logistic(4.0), torch.tensor([0.25]).double(), torch.ones(1, 1).double())
+        (tensor([0.7500], dtype=torch.float64), tensor([[2.]], dtype=torch.float64))
+    """
+    if frame.ndim != x.ndim + 1 or frame.shape[:-1] != x.shape:
+        raise ValueError(
+            f"frame of shape {tuple(frame.shape)} does not fit states of shape {tuple(x.shape)}: "
+            "give (*batch, state, k), with the tangent vectors as columns."
+        )
+    own = getattr(system, "push", None)
+    if own is not None:
+        return own(x, frame)
+    rule = law(system)
+
+    def along(vector: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(rule, (x,), (vector,))
+
+    return torch.func.vmap(along, in_dims=-1, out_dims=(None, -1))(frame)  # pyright: ignore[reportReturnType]
+
+
+def tangent(system: System | VectorField, x: Tensor, frame: Tensor) -> Tensor:
+    """The derivative at `x`, applied to the columns of `frame`: the second half of `push`.
+
+    Args:
+        system: The system.
         x: States, `(*batch, state)`.
         frame: Tangent vectors as columns, `(*batch, state, k)`.
 
@@ -43,30 +150,14 @@ def tangent(system: System, x: Tensor, frame: Tensor) -> Tensor:
 
     Raises:
         ValueError: `frame` does not fit `x`.
-
-    Example:
-        >>> import torch
-        >>> from rnnlab.maps import Logistic
-        >>> tangent(Logistic(4.0), torch.tensor([0.25]).double(), torch.ones(1, 1).double())
-        tensor([[2.]], dtype=torch.float64)
     """
-    if frame.ndim != x.ndim + 1 or frame.shape[:-1] != x.shape:
-        raise ValueError(
-            f"frame of shape {tuple(frame.shape)} does not fit states of shape {tuple(x.shape)}: "
-            "give (*batch, state, k), with the tangent vectors as columns."
-        )
-    own = getattr(system, "tangent", None)
-    if own is not None:
-        return own(x, frame)
-
-    def along(vector: Tensor) -> Tensor:
-        return torch.func.jvp(system.step, (x,), (vector,))[1]
-
-    return torch.func.vmap(along, in_dims=-1, out_dims=-1)(frame)
+    return push(system, x, frame)[1]
 
 
-def jacobian(system: System, x: Tensor) -> Tensor:
+def jacobian(system: System | VectorField, x: Tensor) -> Tensor:
     """The matrices DF(x), `(*batch, state, state)`, at states `(*batch, state)`.
+
+    A system may give them by a method `jacobian(x)` of its own.
 
     Example:
         >>> import torch
@@ -75,9 +166,29 @@ def jacobian(system: System, x: Tensor) -> Tensor:
         tensor([[-2.8000,  1.0000],
                 [ 0.3000,  0.0000]], dtype=torch.float64)
     """
+    own = getattr(system, "jacobian", None)
+    if own is not None:
+        return own(x)
     size = x.shape[-1]
     eye = torch.eye(size, dtype=x.dtype, device=x.device)
     return tangent(system, x, eye.expand(*x.shape, size))
+
+
+def reduced(system: System | VectorField) -> Reduction | None:
+    """The smaller system with the same fixed points, where the system offers one (a method `reduced()`)."""
+    own = getattr(system, "reduced", None)
+    return None if own is None else own()
+
+
+def bounds(system: System | VectorField) -> tuple[Tensor, Tensor] | None:
+    """A box that every orbit enters and none leaves, where the system knows one (a method `bounds()`).
+
+    Returns:
+        Its lower and upper corners, each `(state,)` or, where rows differ by an input, `(*batch, state)`.
+        All fixed points and periodic orbits lie in it.
+    """
+    own = getattr(system, "bounds", None)
+    return None if own is None else own()
 
 
 class Observed:
@@ -105,8 +216,17 @@ class Observed:
     def observe(self, x: Tensor) -> Tensor:
         return self.function(x)
 
-    def tangent(self, x: Tensor, frame: Tensor) -> Tensor:
-        return tangent(self.system, x, frame)
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        return push(self.system, x, frame)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return jacobian(self.system, x)
+
+    def reduced(self) -> Reduction | None:
+        return reduced(self.system)
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        return bounds(self.system)
 
 
 class Iterated:
@@ -136,7 +256,68 @@ class Iterated:
     def observe(self, x: Tensor) -> Tensor:
         return self.system.observe(x)
 
-    def tangent(self, x: Tensor, frame: Tensor) -> Tensor:
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         for _ in range(self.n):
-            x, frame = self.system.step(x), tangent(self.system, x, frame)
-        return frame
+            x, frame = push(self.system, x, frame)
+        return x, frame
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        return bounds(self.system)
+
+
+class Flow:
+    """A vector field as a system: one step moves on by the time `dt`.
+
+    Runge and Kutta's method of order four with a fixed step `dt / substeps`, so that the step is a smooth
+    map, whose derivative `push` gives exactly.
+
+    Args:
+        field: The vector field, with `velocity(x)`.
+        dt: Time that one step takes, in the field's units; may be negative.
+        substeps: Steps of the integrator in one step of the system.
+
+    Raises:
+        TypeError: `field` has no `velocity`.
+        ValueError: `dt` is zero or not finite, or `substeps` no whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> from rnnlab.maps import Hopf
+        >>> turn = Flow(Hopf(mu=1.0, omega=2 * torch.pi), dt=0.25, substeps=100)
+        >>> turn.step(torch.tensor([1.0, 0.0]).double()).round(decimals=6).abs()
+        tensor([0., 1.], dtype=torch.float64)
+    """
+
+    def __init__(self, field: VectorField, dt: float, substeps: int = 1) -> None:
+        if not isinstance(field, VectorField):
+            raise TypeError(f"a {type(field).__name__} is no vector field: give an object with velocity(x).")
+        if not math.isfinite(dt) or dt == 0:
+            raise ValueError(f"dt={dt} is not possible: give a finite time other than zero.")
+        if not isinstance(substeps, int) or isinstance(substeps, bool) or substeps < 1:
+            raise ValueError(f"substeps={substeps!r} is not possible: give a whole number of at least 1.")
+        self.field = field
+        self.dt = dt
+        self.substeps = substeps
+
+    def step(self, x: Tensor) -> Tensor:
+        h = self.dt / self.substeps
+        for _ in range(self.substeps):
+            k1 = self.field.velocity(x)
+            k2 = self.field.velocity(x + h / 2 * k1)
+            k3 = self.field.velocity(x + h / 2 * k2)
+            k4 = self.field.velocity(x + h * k3)
+            x = x + h / 6 * (k1 + 2 * (k2 + k3) + k4)
+        return x
+
+    def observe(self, x: Tensor) -> Tensor:
+        return observe(self.field, x)
+
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.dt / self.substeps
+        for _ in range(self.substeps):
+            k1, d1 = push(self.field, x, frame)
+            k2, d2 = push(self.field, x + h / 2 * k1, frame + h / 2 * d1)
+            k3, d3 = push(self.field, x + h / 2 * k2, frame + h / 2 * d2)
+            k4, d4 = push(self.field, x + h * k3, frame + h * d3)
+            x, frame = x + h / 6 * (k1 + 2 * (k2 + k3) + k4), frame + h / 6 * (d1 + 2 * (d2 + d3) + d4)
+        return x, frame

@@ -3,8 +3,19 @@ import math
 import pytest
 import torch
 
-from rnnlab.maps import CatMap, Henon, Linear, Logistic, NeimarkSacker, TanhMap
-from rnnlab.systems import jacobian
+from rnnlab.maps import (
+    CatMap,
+    CubeRoots,
+    DelayedLogistic,
+    Henon,
+    Hopf,
+    Linear,
+    Logistic,
+    Lorenz,
+    NeimarkSacker,
+    TanhMap,
+)
+from rnnlab.systems import Flow, jacobian
 
 
 def double(*values):
@@ -113,3 +124,41 @@ def test_parameters_are_held_in_double():
     assert Logistic(3.2).r.item() == 3.2
     assert Henon(1.4, 0.3).step(double(0.0, 0.0)).dtype == torch.float64
     assert Logistic(torch.tensor(3.25)).r.dtype == torch.float64
+
+
+def test_delayed_logistic_loses_its_fixed_point_to_a_circle():
+    x = double(0.5, 0.5)
+    torch.testing.assert_close(DelayedLogistic(2.0).step(x), x)
+    eigenvalues = torch.linalg.eigvals(jacobian(DelayedLogistic(2.0), x))
+    torch.testing.assert_close(eigenvalues.abs(), double(1.0, 1.0))
+    torch.testing.assert_close(eigenvalues.angle().abs(), double(math.pi / 3, math.pi / 3))
+
+
+def test_cube_roots_is_newtons_method_and_has_a_threefold_symmetry():
+    x = torch.rand(20, 2, dtype=torch.float64) + 0.1
+    z = torch.view_as_complex(x)
+    torch.testing.assert_close(CubeRoots().step(x), torch.view_as_real(z - (z**3 - 1) / (3 * z**2)))
+    turn = torch.polar(double(1.0), double(2 * math.pi / 3))
+    turned = torch.view_as_real(z * turn)
+    torch.testing.assert_close(
+        CubeRoots().step(turned), torch.view_as_real(torch.view_as_complex(CubeRoots().step(x)) * turn)
+    )
+    roots = torch.view_as_real(turn ** torch.arange(3))
+    torch.testing.assert_close(CubeRoots().step(roots), roots)
+    assert jacobian(CubeRoots(), roots).abs().max() < 1e-15
+
+
+def test_lorenz_equilibria_and_divergence():
+    s = math.sqrt(8 / 3 * 27)
+    assert Lorenz().velocity(double([0, 0, 0], [s, s, 27], [-s, -s, 27])).abs().max() < 1e-13
+    trace = jacobian(Lorenz(), torch.rand(4, 3, dtype=torch.float64)).diagonal(0, -2, -1).sum(-1)
+    torch.testing.assert_close(trace, double(-41 / 3).expand(4))
+
+
+def test_hopf_has_the_cycle_and_multiplier_it_says():
+    mu, omega = 0.09, 2.0
+    period = 2 * math.pi / omega
+    flow, x = Flow(Hopf(mu, omega), period, 400), double(0.3, 0.0)
+    torch.testing.assert_close(flow.step(x), x, atol=1e-9, rtol=0)
+    multipliers = torch.linalg.eigvals(jacobian(flow, x)).real.sort().values
+    torch.testing.assert_close(multipliers, double(math.exp(-2 * mu * period), 1.0), atol=1e-8, rtol=0)

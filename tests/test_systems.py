@@ -3,8 +3,18 @@ import math
 import pytest
 import torch
 
-from rnnlab.maps import CatMap, Henon, Linear, Logistic, NeimarkSacker, TanhMap
-from rnnlab.systems import Iterated, Observed, System, jacobian, tangent
+from rnnlab.maps import (
+    CatMap,
+    DelayedLogistic,
+    Henon,
+    Hopf,
+    Linear,
+    Logistic,
+    Lorenz,
+    NeimarkSacker,
+    TanhMap,
+)
+from rnnlab.systems import Flow, Iterated, Observed, System, is_flow, jacobian, law, observe, push, tangent
 
 
 def random(*shape, seed=0):
@@ -38,6 +48,16 @@ BY_HAND = {
     "cat": (CatMap(), 2, lambda x: rows((2, 1), (1, 1)).expand(*x.shape, 2)),
     "tanh": (TanhMap(2.0, 0.1), 3, lambda x: torch.diag_embed(2 / (2 * x + 0.1).cosh() ** 2)),
     "neimark_sacker": (NeimarkSacker(0.2, 1.0), 2, neimark_sacker),
+    "delayed_logistic": (
+        DelayedLogistic(2.1),
+        2,
+        lambda x: rows((2.1 * (1 - x[..., 1]), -2.1 * x[..., 0]), (1, 0)),
+    ),
+    "iterated": (
+        Iterated(Logistic(3.7), 2),
+        1,
+        lambda x: (3.7**2 * (1 - 2 * x) * (1 - 2 * 3.7 * x * (1 - x))).unsqueeze(-1),
+    ),
 }
 
 
@@ -86,17 +106,20 @@ def test_jacobian_can_be_differentiated():
     torch.testing.assert_close(x.grad, double(-2 * 3.7).expand(4, 1))
 
 
-def test_a_system_may_give_its_own_tangent():
+def test_a_system_may_give_its_own_derivative():
     class Own:
         def step(self, x):
             raise AssertionError("not needed")
 
         observe = step
 
-        def tangent(self, x, frame):
-            return 7 * frame
+        def push(self, x, frame):
+            return x + 1, 7 * frame
 
     assert torch.equal(jacobian(Own(), torch.zeros(3, 2)), 7 * torch.eye(2).expand(3, 2, 2))
+    Own.jacobian = lambda self, x: 5 * torch.eye(2).expand(*x.shape, 2)
+    assert torch.equal(jacobian(Own(), torch.zeros(3, 2)), 5 * torch.eye(2).expand(3, 2, 2))
+    assert torch.equal(jacobian(Observed(Own(), lambda x: x), torch.zeros(2)), 5 * torch.eye(2))
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (4, 2, 1), (3, 3, 1)])
@@ -135,3 +158,54 @@ def test_points_of_period_two_are_fixed_under_the_second_iterate():
 def test_iterates_are_counted_by_whole_numbers(n):
     with pytest.raises(ValueError, match="whole number of at least 1"):
         Iterated(CatMap(), n)
+
+
+def test_a_vector_field_is_known_by_its_velocity():
+    x = double([1.0, 2.0, 3.0], [0.0, 1.0, -1.0])
+    assert is_flow(Lorenz())
+    assert not is_flow(Flow(Lorenz(), 0.1))
+    assert torch.equal(law(Lorenz())(x)[0], double(10.0, 23.0, -6.0))
+    first, second, third = x.unbind(-1)
+    by_hand = rows((-10, 10, 0), (28 - third, -1, -first), (second, first, -8 / 3))
+    torch.testing.assert_close(jacobian(Lorenz(), x), by_hand)
+    with pytest.raises(TypeError, match="no dynamical system"):
+        law(object())
+
+
+def test_what_is_not_shown_is_the_state():
+    class Blind:
+        def velocity(self, x):
+            return -x
+
+    assert torch.equal(observe(Blind(), double(1.0)), double(1.0))
+    assert torch.equal(observe(Observed(CatMap(), lambda x: x[..., :1]), double(1.0, 2.0)), double(1.0))
+
+
+def test_flow_is_of_order_four():
+    # on its limit cycle the normal form turns by omega
+    x, errors = double(0.6, 0.8), []
+    for substeps in (4, 8, 16):
+        end = Flow(Hopf(1.0, 3.0), 0.5, substeps).step(x)
+        turn = double([math.cos(1.5), -math.sin(1.5)], [math.sin(1.5), math.cos(1.5)])
+        errors.append((end - turn @ x).norm())
+    assert 12 < errors[0] / errors[1] < 20
+    assert 12 < errors[1] / errors[2] < 20
+
+
+def test_flow_gives_the_derivative_of_its_own_step():
+    flow, x = Flow(Lorenz(), 0.05, 3), random(4, 3)
+    image, matrix = push(flow, x, torch.eye(3).double().expand(4, 3, 3))
+    assert torch.equal(image, flow.step(x))
+    for row, found in zip(x, matrix, strict=True):
+        torch.testing.assert_close(found, torch.autograd.functional.jacobian(flow.step, row))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"dt": 0.0}, "dt=0.0"), ({"dt": math.inf}, "dt=inf"), ({"dt": 0.1, "substeps": 0}, "substeps=0")],
+)
+def test_flow_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        Flow(Lorenz(), **options)
+    with pytest.raises(TypeError, match="no vector field"):
+        Flow(Logistic(3.0), 0.1)
