@@ -141,8 +141,8 @@ class DelayedLogistic(_Map):
 class CubeRoots(_Map):
     """Newton's method for z^3 = 1 in the complex plane, z' = z - (z^3 - 1) / 3 z^2, as a map of (Re z, Im z).
 
-    Truth: the three roots 1, e^(+-2 pi i / 3) are superstable (both multipliers 0). A rotation by a third of a
-    turn maps the dynamics to themselves, so that on a disc around 0 each basin has the fraction 1/3.
+    Truth: the three roots 1, e^(+-2 pi i / 3) are superstable (both multipliers 0). A rotation by a third
+    of a turn maps the dynamics to themselves, so that on a disc around 0 each basin has the fraction 1/3.
     """
 
     def step(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class Reduction(Protocol):
         ...
 
     def lift(self, z: Tensor) -> Tensor:
-        """Full states that belong to fixed points of the small map: `(*batch, small)` to `(*batch, state)`."""
+        """The full states, `(*batch, state)`, that belong to fixed points `(*batch, small)`."""
         ...
 
 
@@ -88,7 +88,8 @@ def law(system: System | VectorField) -> Callable[[Tensor], Tensor]:
 
 def is_flow(system: System | VectorField) -> bool:
     """Whether time is continuous: a vector field, without a `step`."""
-    return law(system) is not getattr(system, "step", None)
+    law(system)
+    return getattr(system, "step", None) is None
 
 
 def observe(system: System | VectorField, x: Tensor) -> Tensor:
@@ -131,10 +132,11 @@ def push(system: System | VectorField, x: Tensor, frame: Tensor) -> tuple[Tensor
         return own(x, frame)
     rule = law(system)
 
-    def along(vector: Tensor) -> tuple[Tensor, Tensor]:
+    def along(vector: Tensor) -> Any:
         return torch.func.jvp(rule, (x,), (vector,))
 
-    return torch.func.vmap(along, in_dims=-1, out_dims=(None, -1))(frame)  # pyright: ignore[reportReturnType]
+    apart: Any = (None, -1)
+    return torch.func.vmap(along, in_dims=-1, out_dims=apart)(frame)
 
 
 def tangent(system: System | VectorField, x: Tensor, frame: Tensor) -> Tensor:

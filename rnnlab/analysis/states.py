@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -94,3 +96,18 @@ def batch_axes(x: Tensor) -> tuple[str, ...]:
 def to_numpy(values: Tensor) -> np.ndarray:
     """The numbers, wherever they are."""
     return values.detach().cpu().numpy()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: faster for small matrices, and right.
+
+    With two threads or more torch's batched LU of 151 rows and up gives wrong numbers on the CPU without a
+    word (pytorch issue 142815).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
