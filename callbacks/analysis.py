@@ -19,10 +19,9 @@ from torch import Tensor
 from rnnlab.autonomous import HeldInput, Network, freeze
 from rnnlab.distributed import gather, shard
 from rnnlab.store import Store
-from rnnlab.systems import System
 from rnnlab.task import Probes
 
-Analysis = Callable[[System, Tensor], xr.Dataset]
+Analysis = Callable[..., xr.Dataset]  # of a system and initial states
 Draw = Callable[[xr.Dataset], Mapping[str, Any]]
 
 
@@ -59,6 +58,8 @@ class AnalysisCallback(pl.Callback):
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
         summary: From one look to scalars for the log.
+        warm: From the look before to further arguments of the analysis, such as points known already; they
+            are given from the second look on, also where training was resumed.
         model: Finds the network in the LightningModule; it has `step(x, u)`, `read(x)`, `state_size`.
             Default: its attribute `model`.
         probes: Constant inputs to hold. Default: those of the trainer's datamodule.
@@ -79,6 +80,7 @@ class AnalysisCallback(pl.Callback):
         seed: int = 0,
         draw: Draw | None = None,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
+        warm: Callable[[xr.Dataset], dict[str, Any]] | None = None,
         model: Callable[[pl.LightningModule], Network] | None = None,
         probes: Probes | None = None,
         store: Store | str | Path | None = None,
@@ -90,7 +92,7 @@ class AnalysisCallback(pl.Callback):
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
         self.name, self.analysis, self.every = name, analysis, every
         self.samples, self.std, self.seed = samples, std, seed
-        self.draw, self.summary = draw, summary
+        self.draw, self.summary, self.warm = draw, summary, warm
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
@@ -98,6 +100,7 @@ class AnalysisCallback(pl.Callback):
         self.looks = 0
         self._drawn_at = self._draw_cost = 0.0
         self._looked_at = -1
+        self._last: xr.Dataset | None = None  # this process's part of the last look
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget looks past the point that training goes on from, and look before the first epoch."""
@@ -112,6 +115,7 @@ class AnalysisCallback(pl.Callback):
             self.look(trainer, pl_module, epoch)
         else:
             self._looked_at = epoch
+            self._last = self._look_before(trainer, epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look when it is time."""
@@ -135,8 +139,7 @@ class AnalysisCallback(pl.Callback):
         assert self.probes is not None
         assert self.store is not None
         with undisturbed(), torch.no_grad():
-            mine = shard(len(self.probes.names), trainer.global_rank, trainer.world_size)
-            part = self._analyse(self.find_model(pl_module), mine, pl_module.device)
+            part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device)
         seen = gather(part, "probe")
         self.seconds["analysis"] += time.perf_counter() - started
         self._looked_at = epoch
@@ -162,8 +165,25 @@ class AnalysisCallback(pl.Callback):
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         states = self.initial_states(model.state_size).to(device)
         system = HeldInput(freeze(model), inputs[:, None])
-        seen = self.analysis(system, states.expand(len(names), *states.shape))
+        known = self.warm(self._last) if self.warm is not None and self._last is not None else {}
+        seen = self.analysis(system, states.expand(len(names), *states.shape), **known)
+        if self.warm is not None:
+            self._last = seen
         return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
+
+    def _mine(self, trainer: pl.Trainer) -> slice:
+        assert self.probes is not None
+        return shard(len(self.probes.names), trainer.global_rank, trainer.world_size)
+
+    def _look_before(self, trainer: pl.Trainer, epoch: int) -> xr.Dataset | None:
+        """The last look up to an epoch, from the store: a resumed run starts as warm as the unbroken one."""
+        assert self.store is not None
+        if self.warm is None or self.name not in self.store:
+            return None
+        looks = self.store.read(self.name).sel(epoch=slice(None, epoch))
+        if not looks.sizes["epoch"]:
+            return None
+        return looks.isel(epoch=-1, probe=self._mine(trainer), missing_dims="ignore").load()
 
     def _task_probes(self, trainer: pl.Trainer) -> Probes:
         probes = getattr(getattr(trainer, "datamodule", None), "probes", None)

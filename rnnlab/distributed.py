@@ -14,6 +14,8 @@ import xarray as xr
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from rnnlab.labelled import concatenate
+
 CHILD = "RNNLAB_CHILD_OF"  # in a child process: the run directory whose config.yaml it is to run
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 _LAUNCH_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", CHILD)
@@ -35,7 +37,7 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     """Put the parts of all processes together along `dim`, on rank zero; None elsewhere.
 
     Every process must call it. A process with nothing to give passes None. Without a process group the
-    dataset comes back as it is.
+    dataset comes back as it is. Other axes may differ in length; see `rnnlab.labelled.concatenate`.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return dataset
@@ -43,8 +45,7 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     dist.gather_object(dataset, parts, dst=0)
     if parts is None:
         return None
-    seen: list[xr.Dataset] = [part for part in parts if part is not None]
-    return xr.concat(seen, dim, data_vars="minimal", coords="minimal", join="outer", combine_attrs="override")
+    return concatenate([part for part in parts if part is not None], dim)
 
 
 class _ConfigLauncher(_SubprocessScriptLauncher):

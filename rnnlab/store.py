@@ -16,6 +16,8 @@ import zarr
 from xarray.backends import ZarrStore
 from zarr.codecs import BloscCodec
 
+from rnnlab.labelled import missing
+
 MARK = "rnnlab_committed"  # attribute of a group: {"looks": how many are whole, "sizes": of the other axes}
 EPOCHS_PER_CHUNK = 4096  # epochs are read at every opening: one small file holds them all
 
@@ -235,7 +237,7 @@ class _Piece(NamedTuple):
             shape=(*lead, *self.values.shape),
             chunks=(*(looks_per_chunk for _ in lead), *chunks),
             dtype=str if text else self.values.dtype,
-            fill_value=_missing(self.values.dtype),
+            fill_value=missing(self.values.dtype),
             dimension_names=(*("epoch" for _ in lead), *self.dims),
             compressors="auto" if text else BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
             attributes=self.attrs,
@@ -275,13 +277,6 @@ class _Piece(NamedTuple):
 def _committed(group: zarr.Group) -> tuple[int, dict[str, int]]:
     mark: Any = group.attrs.get(MARK, {"looks": 0, "sizes": {}})
     return int(mark["looks"]), dict(mark["sizes"])
-
-
-def _missing(dtype: np.dtype) -> Any:
-    """What a cell holds that no look has filled."""
-    if dtype.kind in "iu":
-        return np.array(-1).astype(dtype)[()]
-    return {"b": False, "T": "", "M": "NaT", "m": "NaT"}.get(dtype.kind, np.nan)
 
 
 def _text(variable: xr.Variable) -> xr.Variable:
