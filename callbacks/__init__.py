@@ -1,9 +1,23 @@
 """Lightning callbacks: each a few lines around `AnalysisCallback`."""
 
 from callbacks.analysis import AnalysisCallback
+from callbacks.attractors import Attractors
 from callbacks.bifurcation import Bifurcation
 from callbacks.checkpoints import Checkpoints
+from callbacks.contraction import Contraction
+from callbacks.fixed_points import FixedPoints
+from callbacks.lyapunov import Lyapunov
 from callbacks.page import Page
 from callbacks.progress import Progress
 
-__all__ = ["AnalysisCallback", "Bifurcation", "Checkpoints", "Page", "Progress"]
+__all__ = [
+    "AnalysisCallback",
+    "Attractors",
+    "Bifurcation",
+    "Checkpoints",
+    "Contraction",
+    "FixedPoints",
+    "Lyapunov",
+    "Page",
+    "Progress",
+]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from rnnlab.cells import GRU, LSTM, Elman, Stack
-from rnnlab.cells.base import Cell
+from rnnlab.cells.base import Cell, Reduced, pushforward
+from rnnlab.systems import Reduction
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,6 +54,56 @@ def freeze(model: Module) -> Module:
     return frozen.double().eval().requires_grad_(False)
 
 
+def _own(model: Network, name: str) -> Any:
+    """The model's method `name`, unless it was given another `step` by a subclass or a wrapper since."""
+    for place in (model, *type(model).__mro__):
+        members = getattr(place, "__dict__", {})
+        if name in members:
+            break
+        if "step" in members:
+            return None
+    return getattr(model, name, None)
+
+
+def _push(
+    model: Network, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The model's own `push`, else forward mode through its step."""
+    own = _own(model, "push")
+    if own is not None:
+        return own(x, u, dx, du)
+    if du is None:
+        return pushforward(lambda x: model.step(x, u), (x,), (dx,))
+    return pushforward(model.step, (x, u), (dx, du))
+
+
+def input_jacobian(model: Network, x: Tensor, u: Tensor) -> Tensor:
+    """The derivative of the next states by the inputs, dF/du.
+
+    Args:
+        model: The network.
+        x: States, `(*batch, state)`.
+        u: Inputs, vectors `(*batch, input)`; leading axes broadcast against those of `x`.
+
+    Returns:
+        `(*batch, state, input)`.
+
+    Raises:
+        ValueError: The inputs are symbols.
+
+    Example:
+        >>> network = wrap_torch(nn.RNN(2, 8))
+        >>> input_jacobian(network, torch.zeros(5, 8), torch.ones(2)).shape
+        torch.Size([5, 8, 2])
+    """
+    if not u.is_floating_point():
+        raise ValueError(f"inputs of type {u.dtype} have no derivative: give vectors of real numbers.")
+    u = u.to(x.dtype)
+    size = u.shape[-1]
+    eye = torch.eye(size, dtype=u.dtype, device=u.device).expand(*u.shape, size)
+    return pushforward(lambda u: model.step(x, u), (u,), (eye,))[1]
+
+
 class HeldInput:
     """The network whose input is held: x' = step(x, u), y = read(x).
 
@@ -70,6 +121,9 @@ class HeldInput:
         ...     def read(self, x): return x
         >>> HeldInput(Integrator(), torch.ones(1)).step(torch.tensor([2.0]))
         tensor([2.])
+
+    What the network knows of its dynamics is handed on: closed forms `push(x, u, dx, du)` and
+    `jacobian(x, u)`, and `reduced(u)`, `bounds(low, high)`, `lipschitz(low, high)` as a `Cell` has them.
     """
 
     def __init__(self, model: Network, u: Tensor) -> None:
@@ -77,10 +131,143 @@ class HeldInput:
         self.u = u
 
     def step(self, x: Tensor) -> Tensor:
-        return self.model.step(x, self.u.to(x.dtype) if self.u.is_floating_point() else self.u)
+        return self.model.step(x, _typed(self.u, x.dtype))
 
     def observe(self, x: Tensor) -> Tensor:
         return self.model.read(x)
+
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        return _push(self.model, x, _typed(self.u, x.dtype), frame)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        own = _own(self.model, "jacobian")
+        if own is not None:
+            return own(x, _typed(self.u, x.dtype))
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        return self.push(x, eye.expand(*x.shape, x.shape[-1]))[1]
+
+    def reduced(self) -> Reduction | None:
+        """A smaller system with the same fixed points; None if the network offers none."""
+        own = _own(self.model, "reduced")
+        return None if own is None else own(_typed(self.u, _dtype(self.model)))
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Corners of a box where orbits end, `(*batch, state)`; None if the network knows none."""
+        return _of_inputs(self.model, "bounds", self.u, self.u)
+
+    def lipschitz(self) -> Tensor | None:
+        """Certified upper bound on the Lipschitz constant of `step`, `(*batch)`; None if not known.
+
+        In the Euclidean norm, on the box of `bounds`, or on the whole space if there is none.
+        """
+        return _of_inputs(self.model, "lipschitz", self.u, self.u)
+
+
+def _typed(u: Tensor, dtype: torch.dtype) -> Tensor:
+    """Inputs in the type of the states; symbols stay as they are."""
+    return u.to(dtype) if u.is_floating_point() else u
+
+
+def _dtype(model: Network) -> torch.dtype:
+    """The type of the model's weights, float64 if it has none."""
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float64)
+
+
+def _of_inputs(model: Network, name: str, low: Tensor, high: Tensor) -> Any:
+    own, dtype = _own(model, name), _dtype(model)
+    return None if own is None else own(_typed(low, dtype), _typed(high, dtype))
+
+
+class InputSet:
+    """The network under any inputs of a box: for what holds whatever comes in, held or changing with time.
+
+    Args:
+        model: The network.
+        low: Smallest value of each input component, `(*batch, input)`.
+        high: Largest value of each, of the same shape.
+
+    Raises:
+        ValueError: The corners are not finite vectors of one shape, or one of `low` is above that of `high`.
+
+    Example:
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> network = freeze(wrap_torch(nn.RNN(1, 1)))
+        >>> every = InputSet(network, -torch.ones(1), torch.ones(1))
+        >>> bool(every.lipschitz() < 1), every.bounds()[0].shape
+        (True, torch.Size([1]))
+    """
+
+    def __init__(self, model: Network, low: Tensor, high: Tensor) -> None:
+        if (
+            low.shape != high.shape
+            or not low.ndim
+            or not (low.is_floating_point() and high.is_floating_point())
+        ):
+            raise ValueError(
+                f"corners of shapes {tuple(low.shape)} and {tuple(high.shape)}, types {low.dtype} and "
+                f"{high.dtype}, are no box of inputs: give vectors of real numbers, (*batch, input)."
+            )
+        if not (low.isfinite() & high.isfinite() & (low <= high)).all():
+            raise ValueError(f"low={low.tolist()}, high={high.tolist()} is no box: give low <= high, finite.")
+        self.model = model
+        self.low = low
+        self.high = high
+
+    def at(self, u: Tensor) -> HeldInput:
+        """The system with one input of the box held."""
+        return HeldInput(self.model, u)
+
+    def sample(self, generator: torch.Generator, count: int) -> list[HeldInput]:
+        """Systems with inputs drawn uniformly in the box."""
+        shape = (count, *self.low.shape)
+        shares = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+        inputs = torch.lerp(self.low.double(), self.high.double(), shares.to(self.low.device))
+        return [self.at(u) for u in inputs]
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Corners of a box where orbits end, `(*batch, state)`; None if the network knows none."""
+        return _of_inputs(self.model, "bounds", self.low, self.high)
+
+    def lipschitz(self) -> Tensor | None:
+        """Certified upper bound on the Lipschitz constants of all steps, `(*batch)`; None if not known.
+
+        In the Euclidean norm, on the box of `bounds`, or on the whole space if there is none. Below 1, any
+        two orbits under the same inputs come together at least as fast as its powers.
+        """
+        return _of_inputs(self.model, "lipschitz", self.low, self.high)
+
+
+class Driven:
+    """The network driven by inputs: x' = step(x, u_t), a `Sequence` of systems.
+
+    Args:
+        model: The network.
+        inputs: `(time, *batch, *input)`; leading axes of each broadcast against those of the states.
+
+    Example:
+        >>> driven = Driven(wrap_torch(nn.GRU(1, 8)), torch.zeros(100, 1))
+        >>> len(driven), driven.at(99).step(torch.ones(5, 8)).shape
+        (100, torch.Size([5, 8]))
+    """
+
+    def __init__(self, model: Network, inputs: Tensor) -> None:
+        self.model = model
+        self.inputs = inputs
+
+    def at(self, time: int) -> HeldInput:
+        """The map of one time step.
+
+        Raises:
+            IndexError: There is no input for it.
+        """
+        if not 0 <= time < len(self):
+            raise IndexError(f"time {time} has no input: there are {len(self)}, counted from 0.")
+        return HeldInput(self.model, self.inputs[time])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
 
 class ClosedLoop:
@@ -109,6 +296,13 @@ class ClosedLoop:
     def observe(self, x: Tensor) -> Tensor:
         return x[..., self.model.state_size :]
 
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.model.state_size
+        u, du = pushforward(self.feedback, (self.observe(x),), (frame[..., size:, :],))
+        x, frame = _push(self.model, x[..., :size], u, frame[..., :size, :], du)
+        y, dy = pushforward(self.model.read, (x,), (frame,))
+        return torch.cat((x, y), -1), torch.cat((frame, dy), -2)
+
 
 class Wrapped(nn.Module):
     """A cell and a readout as a `Network`; `wrap_torch` makes one."""
@@ -127,6 +321,21 @@ class Wrapped(nn.Module):
 
     def read(self, x: Tensor) -> Tensor:
         return self.readout(self.cell.output(x))
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.cell.push(x, u, dx, du)
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        return self.cell.jacobian(x, u)
+
+    def reduced(self, u: Tensor) -> Reduced | None:
+        return self.cell.reduced(u)
+
+    def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor] | None:
+        return self.cell.bounds(low, high)
+
+    def lipschitz(self, low: Tensor, high: Tensor) -> Tensor | None:
+        return self.cell.lipschitz(low, high)
 
 
 def wrap_torch(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.cells import Cell, Stack
+from rnnlab.cells.base import Reduced, pushforward
 
 
 class RecurrentModel(nn.Module):
@@ -90,6 +91,45 @@ class RecurrentModel(nn.Module):
     def read(self, x: Tensor) -> Tensor:
         """Outputs `(*batch, output)` at given states `(*batch, state)`."""
         return self.readout(self.cell.output(x))
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step of states and tangent vectors, those to raw inputs included, as `Cell.push` does it."""
+        if du is None or isinstance(self.encoder, nn.Identity):
+            return self.cell.push(x, self.encoder(u), dx, du)
+        u, du = pushforward(self.encoder, (u,), (du,))
+        return self.cell.push(x, u, dx, du)
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        """The matrices of d step/dx, `(*batch, state, state)`, at states and raw inputs."""
+        return self.cell.jacobian(x, self.encoder(u))
+
+    def reduced(self, u: Tensor) -> Reduced | None:
+        """A smaller system with the fixed points of the network under raw inputs `u`, if there is one."""
+        return self.cell.reduced(self.encoder(u))
+
+    def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The box of states where orbits end, for raw inputs from `low` to `high`; see `Cell.bounds`.
+
+        Raises:
+            ValueError: A range of inputs goes through an encoder.
+        """
+        return self.cell.bounds(*self._encoded(low, high))
+
+    def lipschitz(self, low: Tensor, high: Tensor) -> Tensor | None:
+        """Certified upper bound on the Lipschitz constant of `step`; see `Cell.lipschitz`.
+
+        Raises:
+            ValueError: A range of inputs goes through an encoder.
+        """
+        return self.cell.lipschitz(*self._encoded(low, high))
+
+    def _encoded(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.encoder, nn.Identity) and not torch.equal(low, high):
+            raise ValueError(
+                f"a range of inputs is not possible with a {type(self.encoder).__name__} as encoder: "
+                "give the model without it and the range of its outputs, or one input at a time."
+            )
+        return self.encoder(low), self.encoder(high)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -133,7 +133,7 @@ def push(system: System | VectorField, x: Tensor, frame: Tensor) -> tuple[Tensor
     rule = law(system)
 
     def along(vector: Tensor) -> Any:
-        return torch.func.jvp(rule, (x,), (vector,))
+        return torch.func.jvp(rule, (x.contiguous(),), (vector,))  # expanded tensors are refused there
 
     apart: Any = (None, -1)
     return torch.func.vmap(along, in_dims=-1, out_dims=apart)(frame)

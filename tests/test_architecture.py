@@ -13,7 +13,7 @@ FORBIDDEN = {
     "rnnlab/analysis/": ("rnnlab.model", "rnnlab.cells", "pytorch_lightning", "matplotlib", "hydra"),
     "rnnlab/figures/": ("torch", "pytorch_lightning", "hydra", "matplotlib.pyplot"),
     "rnnlab/store.py": ("torch", "pytorch_lightning", "hydra"),
-    "rnnlab/report.py": ("torch", "pytorch_lightning", "hydra"),
+    "rnnlab/report/": ("torch", "pytorch_lightning", "hydra"),
     "rnnlab/systems.py": ("rnnlab.", "pytorch_lightning", "hydra", "xarray"),
     "rnnlab/autonomous.py": (
         "pytorch_lightning",

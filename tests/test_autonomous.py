@@ -5,11 +5,21 @@ import pytest
 import torch
 from torch import nn
 
+from rnnlab import systems
 from rnnlab.analysis import orbit
-from rnnlab.autonomous import ClosedLoop, HeldInput, Network, freeze, wrap_torch
+from rnnlab.autonomous import (
+    ClosedLoop,
+    Driven,
+    HeldInput,
+    InputSet,
+    Network,
+    freeze,
+    input_jacobian,
+    wrap_torch,
+)
 from rnnlab.cells import GRU, LSTM, Elman, Orthogonal, StableLSTM
 from rnnlab.model import RecurrentModel
-from rnnlab.systems import System, jacobian, tangent
+from rnnlab.systems import Sequence, System, jacobian, tangent
 
 CELLS = {
     "elman": Elman,
@@ -218,3 +228,132 @@ def test_modules_that_are_no_dynamical_system_are_refused():
         wrap_torch(nn.LSTM(1, 4, proj_size=2))
     with pytest.raises(TypeError, match=r"Linear is not possible: give nn\.LSTM"):
         wrap_torch(nn.Linear(1, 4))
+
+
+class Plain:
+    """The same dynamics, without anything a network may know of them."""
+
+    def __init__(self, of):
+        self.step = of.step
+        self.observe = getattr(of, "observe", None)
+
+
+class Foreign:
+    state_size = 2
+
+    def step(self, x, u):
+        return (x.flip(-1) + u).sin()
+
+    def read(self, x):
+        return x
+
+
+def networks():
+    torch.manual_seed(0)
+    encoded = RecurrentModel(
+        3, 2, partial(GRU, hidden_size=4), encoder=nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    )
+    wrapped = wrap_torch(nn.LSTM(2, 3, num_layers=2), nn.Linear(3, 2))
+    return {"own": model_of(output_size=2, num_layers=2), "encoded": encoded, "wrapped": wrapped}
+
+
+@pytest.mark.parametrize("name", ["own", "encoded", "wrapped", "foreign"])
+def test_networks_hand_on_their_derivatives(name):
+    network = Foreign() if name == "foreign" else freeze(networks()[name])
+    size = network.state_size
+    x, u, frame = random(3, 4, size), random(3, 1, 2, seed=1), random(3, 4, size, 5, seed=2)
+    for system in (HeldInput(network, u), HeldInput(network, u.float())):
+        for a, b in zip(systems.push(system, x, frame), systems.push(Plain(system), x, frame), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(jacobian(system, x), jacobian(Plain(system), x), rtol=1e-12, atol=1e-12)
+    loop = ClosedLoop(network, lambda y: y.tanh())
+    state, frame = random(4, size + 2, seed=3), random(4, size + 2, 5, seed=4)
+    for a, b in zip(systems.push(loop, state, frame), systems.push(Plain(loop), state, frame), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    by_input = input_jacobian(network, x, u)
+    assert by_input.shape == (3, 4, size, 2)
+    row = torch.autograd.functional.jacobian(lambda u: network.step(x[1, 2], u), u[1, 0])
+    torch.testing.assert_close(by_input[1, 2], row)
+
+
+def test_states_that_share_memory_have_derivatives():
+    """As `x.expand(probes, -1, -1)` gives them to a callback."""
+    x, u = random(4, 2).expand(3, 4, 2), random(2)
+    for system in (HeldInput(Foreign(), u), Plain(HeldInput(Foreign(), u))):
+        assert torch.equal(jacobian(system, x)[2], jacobian(system, x.clone())[2])
+
+
+def test_a_network_with_another_step_is_not_given_the_old_derivative():
+    class Leaky(RecurrentModel):
+        def step(self, x, u):
+            return 0.5 * x + 0.5 * super().step(x, u)
+
+    network = freeze(Leaky(2, 3, partial(LSTM, hidden_size=4)))
+    x, u = random(3, 8), random(2, seed=1)
+    system = HeldInput(network, u)
+    torch.testing.assert_close(jacobian(system, x), jacobian(Plain(system), x))
+    torch.testing.assert_close(tangent(system, x, x[..., None]), tangent(Plain(system), x, x[..., None]))
+    assert system.reduced() is system.bounds() is system.lipschitz() is None
+    # nor is one whose step was replaced by hand
+    network = freeze(model_of())
+    network.step = lambda x, u: x.sin()
+    torch.testing.assert_close(jacobian(HeldInput(network, u), x), x.cos().diag_embed())
+
+
+def test_held_inputs_know_what_their_network_knows():
+    u = random(3, 1, 2)
+    system = HeldInput(freeze(model_of(num_layers=2)), u.float())
+    small, (low, high) = systems.reduced(system), systems.bounds(system)
+    assert low.shape == high.shape == (3, 1, 16)
+    assert system.lipschitz().shape == (3, 1)
+    x = torch.zeros(3, 5, 16).double()
+    for _ in range(3000):
+        x = system.step(x)
+    torch.testing.assert_close(small.lift(small.restrict(x)), x)
+    assert ((low <= x) & (x <= high)).all()
+    assert systems.bounds(HeldInput(Foreign(), u)) is systems.reduced(HeldInput(Foreign(), u)) is None
+    assert HeldInput(Foreign(), u).lipschitz() is None
+    words = RecurrentModel(3, 2, partial(LSTM, hidden_size=4), encoder=nn.Embedding(5, 3))
+    held = HeldInput(freeze(words), torch.tensor([4, 1]))
+    assert held.bounds()[0].shape == held.reduced().lift(torch.zeros(2, 4).double()).shape == (2, 8)
+    with pytest.raises(ValueError, match=r"torch.int64 have no derivative"):
+        input_jacobian(held.model, torch.zeros(8).double(), torch.tensor(4))
+
+
+def test_input_sets_hold_every_input_of_the_box():
+    network = freeze(model_of())
+    every = InputSet(network, -torch.ones(2), torch.ones(2))
+    low, high = every.bounds()
+    drawn = every.sample(torch.Generator().manual_seed(0), 20)
+    again = every.sample(torch.Generator().manual_seed(0), 20)
+    assert all(torch.equal(a.u, b.u) for a, b in zip(drawn, again, strict=True))
+    inputs = torch.stack([system.u for system in drawn])
+    assert inputs.shape == (20, 2)
+    assert inputs.abs().max() <= 1
+    assert inputs.std() == pytest.approx(3**-0.5, rel=0.2)
+    for system in drawn:
+        assert system.lipschitz() <= every.lipschitz()
+        inner_low, inner_high = system.bounds()
+        assert ((low <= inner_low + 1e-9) & (inner_high <= high + 1e-9)).all()
+    with pytest.raises(ValueError, match="is no box"):
+        InputSet(network, torch.ones(2), -torch.ones(2))
+    with pytest.raises(ValueError, match="no box of inputs"):
+        InputSet(network, torch.ones(2), torch.ones(3))
+    words = freeze(networks()["encoded"])
+    with pytest.raises(ValueError, match="with a Sequential as encoder"):
+        InputSet(words, -torch.ones(2), torch.ones(2)).bounds()
+
+
+def test_driven_networks_are_sequences():
+    network = freeze(model_of())
+    inputs, x = random(7, 5, 2), random(5, 8, seed=1)
+    driven = Driven(network, inputs)
+    assert isinstance(driven, Sequence)
+    assert len(driven) == 7
+    _, last = network(inputs, x)
+    for time in range(len(driven)):
+        x = driven.at(time).step(x)
+    torch.testing.assert_close(x, last)
+    for time in (-1, 7):
+        with pytest.raises(IndexError, match=f"time {time} has no input"):
+            driven.at(time)

@@ -17,8 +17,9 @@ import xarray as xr
 import yaml
 
 from rnnlab.figures.style import new_figure, save_png
-from rnnlab.report import describe, main, write_report
+from rnnlab.report import describe, main, words, write_report
 from rnnlab.store import Store
+from tests.figures.looks import lipschitz, pitchforks, settling, spectra
 from tests.figures.orbits import growing_circle
 
 EVIL = '<script>alert("&")</script>'
@@ -255,6 +256,166 @@ def test_an_unknown_analysis_has_its_section(tmp_path: Path) -> None:
     assert '"name":"cloud' not in html
     captions = page.text.split("figures/")[1:]
     assert [caption.split(".png")[0] for caption in captions] == ["bifurcation", "lyapunov_spectrum"]
+
+
+DYNAMICS = {"attractors": settling, "contraction": lipschitz, "fixed_points": pitchforks, "lyapunov": spectra}
+
+
+def add_dynamics(run: Path) -> Path:
+    """The four analyses, as the callbacks store them, at epochs where all of their kinds occur."""
+    store = Store(run / "analysis.zarr")
+    for name, make in DYNAMICS.items():
+        dataset = make(np.array([100, 900, 1000]))
+        for epoch in dataset.epoch.values:
+            store.append(name, dataset.sel(epoch=epoch).drop_vars("epoch"), epoch=int(epoch))
+    return run
+
+
+def test_the_dynamics_have_figures_and_tables_of_the_last_look(tmp_path: Path) -> None:
+    run = add_dynamics(make_run(tmp_path / "run", state="finished"))
+    for name in ("fixed_points", "fixed_points_eigenvalues", "lyapunov_convergence"):
+        save_png(new_figure(1.0, 1.0), run / "figures" / f"{name}.png")
+    page = Page(write_report(run))
+    assert "could not be shown" not in page.text
+    for row in (
+        ["u = 0.0", "9: 4 stable, 4 saddles, 1 unstable"],
+        ["u = 0.0", "nearby orbits part: chaos", "0.06 ± 0.01, -0.14 ± 0.01, -0.34 ± 0.01", "1.43"],
+        ["u = 0.1", "period 2", "30 % (20 to 40 %)", "0.815 to 1.01", "-0.2"],
+        ["u = 0.1", "undecided", "10 %", "", ""],
+        ["u = 0.2", "weighted", "1.843", "1.751", "0.1973", "not contracting in this norm"],
+    ):
+        assert row in [found[: len(row)] for found in page.rows], row
+    assert ["u = 0.0", "0", "unstable node", "2", "1.5", "1e-16", "1e-16"] in page.rows
+    assert "all 27 points" in page.text
+    for said in (
+        "At the last look all 3 probes are chaotic",
+        "At the last look all 3 probes are multistable",
+        "At the last look none of 3 probes is certified",
+        "over 3 looks at epochs 100 to 1000",
+    ):
+        assert said in page.text, said
+    # bifurcation, training, the four, and the plane of eigenvalues, which waits to be moved
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert html.count("Plotly.newPlot(") == 7
+    assert html.count("Plotly.addFrames(") == 1
+    assert "Plotly.animate(" not in html.split("Plotly.addFrames(")[-1]
+    order = [caption.split(".png")[0] for caption in page.text.split("figures/")[1:]]
+    assert order == ["bifurcation", "fixed_points", "fixed_points_eigenvalues", "lyapunov_convergence"]
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+@pytest.mark.parametrize("odd", ["older", "empty"])
+def test_an_odd_dataset_costs_no_more_than_its_own_way(tmp_path: Path, name: str, odd: str) -> None:
+    """Such as a version before left it: the page names the reason, and shows what is in it."""
+    run = make_run(tmp_path / "run", state="finished")
+    look = DYNAMICS[name](np.array([100])).isel(epoch=0, drop=True)
+    if odd == "older":
+        look = xr.Dataset({"number": ("probe", [0.5])}, coords={"probe": ["p"]})
+    else:  # nothing was found
+        look = look.isel({dim: slice(0) for dim in ("index", "attractor") if dim in look.dims})
+        for key in ("exponent", "upper"):
+            if key in look:
+                look[key] = look[key] * np.nan
+    Store(run / "analysis.zarr").append(name, look, epoch=1)
+    page = Page(write_report(run))
+    assert ("could not be shown in its own way" in page.text) == (odd == "older")
+    assert (["number", "epoch 1, probe 1", "float64"] in page.rows) == (odd == "older")
+    assert "ω = 1.0" in page.text
+    assert "max_epochs: 1000" in page.text
+
+
+def test_flows_are_told_from_maps(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    look = pitchforks(np.array([1000])).isel(epoch=0, drop=True).assign_attrs(time="continuous")
+    Store(run / "analysis.zarr").append("fixed_points", look, epoch=1)
+    assert "Left of the imaginary axis deviations die out" in Page(write_report(run)).text
+
+
+def test_fixed_points_are_described_with_what_speaks_for_the_list() -> None:
+    look = pitchforks(np.array([500]), probes=2).isel(epoch=0, drop=True)
+    look["not_converged"][1] = 7
+    look = look.drop_vars("unseen")
+    first, second = words.describe_fixed_points(look)
+    assert first == (
+        "u = 0.0",
+        "1: 1 non-hyperbolic",
+        "index sum 0: not 1, so points are missing or degenerate; all starts converged",
+    )
+    assert second == (
+        "u = 0.1",
+        "9: 4 stable, 4 saddles, 1 unstable",
+        "index sum 1; 7 of 100 starts did not converge",
+    )
+    none = words.describe_fixed_points(look[["y", "kind"]].isel(index=slice(0)))
+    assert none == [("u = 0.0", "none found", ""), ("u = 0.1", "none found", "")]
+    assert words.list_fixed_points(look.isel(index=slice(0))) == []
+
+
+def test_points_are_listed_with_their_least_stable_eigenvalue() -> None:
+    look = xr.Dataset(
+        {
+            "y": (("index", "observable"), [[0.25, 1.0], [np.nan, np.nan]]),
+            "kind": ("index", ["stable focus", ""]),
+            "unstable": ("index", [0, -1]),
+            "eigenvalue": (("index", "mode"), [[0.1 + 0j, -0.5 + 0.25j], [np.nan, np.nan]]),
+        }
+    )
+    assert words.list_fixed_points(look) == [("", "0.25, 1", "stable focus", "0", "-0.5 + 0.25i", "", "")]
+    flow = words.list_fixed_points(look.assign_attrs(time="continuous"))
+    assert flow[0][4] == "0.1"
+
+
+LEADING = [
+    ([0.1, -1.0], [0.01, 0.01], "nearby orbits part: chaos"),
+    ([0.02, -1.0], [0.01, 0.01], "neither to within three standard errors"),
+    ([-0.02, -1.0], [0.01, 0.01], "neither to within three standard errors"),
+    ([-0.1, -np.inf], [0.01, 0.0], "nearby orbits come together"),
+    ([-np.inf, -np.inf], [0.0, 0.0], "nearby orbits come together"),
+    ([np.nan, np.nan], [np.nan, np.nan], "not known: the orbits diverged"),
+]
+
+
+@pytest.mark.parametrize(("exponent", "error", "said"), LEADING)
+def test_the_sign_of_an_exponent_counts_from_three_standard_errors_on(
+    exponent: list[float], error: list[float], said: str
+) -> None:
+    look = xr.Dataset({"exponent": ("mode", exponent), "standard_error": ("mode", error)})
+    assert words.describe_lyapunov(look)[0][1] == said
+
+
+def test_a_long_spectrum_is_cut_and_says_so() -> None:
+    ((_, _, numbers, _),) = words.describe_lyapunov(xr.Dataset({"exponent": ("mode", -np.arange(9.0))}))
+    assert numbers == "-0, -1, -2, -3, and 5 more"
+
+
+def test_attractors_have_the_range_of_every_observable() -> None:
+    look = xr.Dataset(
+        {
+            "kind": ("sample", ["torus", "diverged", "diverged"]),
+            "attractor_kind": ("attractor", ["torus", ""]),
+            "y_min": (("attractor", "observable"), [[-1.0, 2.0], [np.nan, np.nan]]),
+            "y_max": (("attractor", "observable"), [[1.0, 2.0], [np.nan, np.nan]]),
+        }
+    )
+    assert words.describe_attractors(look) == [
+        ("", "torus", "", "-1 to 1; 2", ""),
+        ("", "diverged", "66.7 %", "", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("upper", "sampled", "said"),
+    [
+        (0.99, 0.5, "contracting"),
+        (1.0, 0.5, "not known"),
+        (2.0, 1.0, "not contracting"),
+        (np.nan, np.nan, "not known"),
+        (np.inf, 0.5, "not known"),
+    ],
+)
+def test_contraction_is_certain_only_below_1(upper: float, sampled: float, said: str) -> None:
+    look = xr.Dataset({"upper": ("norm", [upper]), "sampled": ("norm", [sampled])})
+    assert words.describe_contraction(look)[0][-1].startswith(said)
 
 
 T = np.arange(100.0)

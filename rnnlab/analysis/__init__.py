@@ -3,12 +3,30 @@
 from collections.abc import Callable
 
 import xarray as xr
-from torch import Tensor
 
+from rnnlab.analysis.attractors import attractors
+from rnnlab.analysis.certified import certified_fixed_points
+from rnnlab.analysis.continuation import continuation
+from rnnlab.analysis.contraction import contraction
+from rnnlab.analysis.fixed_points import fixed_points
+from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.orbit import orbit
+from rnnlab.analysis.periodic_orbits import periodic_orbits
+from rnnlab.analysis.rotation import rotation_number
 from rnnlab.analysis.sweep import sweep
-from rnnlab.systems import System
 
-Analysis = Callable[[System, Tensor], xr.Dataset]
+Analysis = Callable[..., xr.Dataset]
 
-__all__ = ["Analysis", "orbit", "sweep"]
+__all__ = [
+    "Analysis",
+    "attractors",
+    "certified_fixed_points",
+    "continuation",
+    "contraction",
+    "fixed_points",
+    "lyapunov_spectrum",
+    "orbit",
+    "periodic_orbits",
+    "rotation_number",
+    "sweep",
+]

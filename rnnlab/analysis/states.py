@@ -49,7 +49,7 @@ def check_states(system: System | VectorField, x0: Tensor, name: str = "x0") -> 
         )
     try:
         image = rule(x0)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the system does not take {name} of shape {shape} ({reason}): "

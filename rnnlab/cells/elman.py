@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells import ranges
+from rnnlab.cells.base import Cell, check_sizes, product
 from rnnlab.cells.cudnn import flatten_weights
 
 
@@ -65,6 +66,40 @@ class Elman(Cell):
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         preactivation = F.linear(u, self.weight_ih, self.bias_ih) + F.linear(x, self.weight_hh, self.bias_hh)
         return preactivation.tanh() if self.nonlinearity == "tanh" else preactivation.relu()
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = self.step(x, u)
+        pushed = product(self.weight_hh, dx)
+        if du is not None:
+            pushed = pushed + product(self.weight_ih, du)
+        return h, self._slope(h).unsqueeze(-1) * pushed
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        return self._slope(self.step(x, u)).unsqueeze(-1) * self.weight_hh
+
+    def _slope(self, h: Tensor) -> Tensor:
+        return 1 - h * h if self.nonlinearity == "tanh" else (h > 0).to(h.dtype)
+
+    @torch.no_grad()
+    def bounds(self, low: Tensor, high: Tensor) -> ranges.Box | None:
+        """Where tanh takes the units; None for relu, whose states may grow for ever."""
+        if self.nonlinearity == "relu":
+            return None
+        inputs = low.double(), high.double()
+        ones = torch.ones(*low.shape[:-1], self.state_size, dtype=torch.float64, device=low.device)
+        return ranges.settle(lambda box: ranges.tanh(self._range(inputs, box)), (-ones, ones))
+
+    def _range(self, inputs: ranges.Box, box: ranges.Box) -> ranges.Box:
+        bias = self.bias_ih.double() + self.bias_hh.double()
+        return ranges.affine((self.weight_ih, inputs), (self.weight_hh, box), bias=bias)
+
+    @torch.no_grad()
+    def gains(self, low: Tensor, high: Tensor, box: ranges.Box | None) -> tuple[Tensor, Tensor]:
+        """||diag(s) W_hh|| and ||diag(s) W_ih|| with s the largest slopes of phi in the box, unit by unit."""
+        slope = torch.ones(*low.shape[:-1], self.state_size, dtype=torch.float64, device=low.device)
+        if self.nonlinearity == "tanh" and box is not None:
+            slope = ranges.tanh_slope(self._range((low.double(), high.double()), box))
+        return ranges.norm(self.weight_hh, slope), ranges.norm(self.weight_ih, slope)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         train = torch.is_grad_enabled()  # cuDNN has no way back without; the module's mode is not asked

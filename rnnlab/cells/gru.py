@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells import ranges
+from rnnlab.cells.base import Cell, check_sizes, product
 from rnnlab.cells.cudnn import flatten_weights
 
 # elements of a state buffer that stay in a core's cache, with the dozen others of their kind
@@ -95,6 +96,129 @@ class GRU(Cell):
         gates_x, drive_x = F.linear(x, self.weight_hh, self.bias_hh).split((2 * n, n), -1)
         r, z = torch.sigmoid(gates + gates_x).chunk(2, -1)
         return (1 - z) * torch.tanh(drive + r * drive_x) + z * x
+
+    def _matrices(self) -> tuple[Tensor, Tensor]:
+        """Those of the inputs and of the states, the rows of r, z and the candidate one below the other."""
+        return (self.W, self.U) if self.reset == "before" else (self.weight_ih, self.weight_hh)
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        n = self.state_size
+        w_input, w_state = self._matrices()
+        new, keep, slopes, r, outer = self._linearised(x, u)
+        drive = driven = None
+        if self.reset == "before":
+            gates = product(w_state[: 2 * n], dx)
+        else:
+            gates, drive = product(w_state, dx).split((2 * n, n), dim=-2)
+        if du is not None:
+            gates_u, driven = product(w_input, du).split((2 * n, n), dim=-2)
+            gates = gates + gates_u
+        of_r, of_z = (slopes.unsqueeze(-1) * gates).chunk(2, dim=-2)
+        inner = torch.addcmul(of_r, r.unsqueeze(-1), dx if drive is None else drive)
+        if drive is None:
+            inner = product(w_state[2 * n :], inner)
+        if driven is not None:
+            inner = inner + driven
+        kept = torch.addcmul(of_z, keep.unsqueeze(-1), dx)
+        return new, torch.addcmul(kept, outer.unsqueeze(-1), inner)
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        n = self.state_size
+        w_state = self._matrices()[1]
+        _, keep, slopes, r, outer = self._linearised(x, u)
+        of_r, of_z = (slopes.unsqueeze(-1) * w_state[: 2 * n]).chunk(2, dim=-2)
+        if self.reset == "before":
+            inner = product(w_state[2 * n :], of_r + r.diag_embed())
+        else:
+            inner = torch.addcmul(of_r, r.unsqueeze(-1), w_state[2 * n :])
+        return torch.addcmul(of_z, outer.unsqueeze(-1), inner) + keep.diag_embed()
+
+    def _linearised(self, x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+        """One step, and what makes its derivative.
+
+        Returns:
+            The next states; their derivatives by the old ones at fixed gates; those of what is reset by the
+            argument of r, and of x' by that of z, `(*batch, 2 state)`; r; the derivatives of x' by the
+            argument of tanh.
+        """
+        n = self.state_size
+        w_input, w_state = self._matrices()
+        if self.reset == "before":
+            gates, drive = F.linear(u, w_input, self.b).split((2 * n, n), -1)
+            r, z = torch.sigmoid(gates + F.linear(x, w_state[: 2 * n])).chunk(2, -1)
+            reset = x
+            h = torch.tanh(drive + F.linear(r * x, w_state[2 * n :]))
+            new, keep = z, 1 - z
+        else:
+            gates, drive = F.linear(u, w_input, self.bias_ih).split((2 * n, n), -1)
+            gates_x, reset = F.linear(x, w_state, self.bias_hh).split((2 * n, n), -1)
+            r, z = torch.sigmoid(gates + gates_x).chunk(2, -1)
+            h = torch.tanh(drive + r * reset)
+            new, keep = 1 - z, z
+        away = h - x if self.reset == "before" else x - h
+        slopes = torch.cat([reset * r * (1 - r), away * z * (1 - z)], dim=-1)
+        return new * h + keep * x, keep, slopes, r, new * (1 - h * h)
+
+    @torch.no_grad()
+    def bounds(self, low: Tensor, high: Tensor) -> ranges.Box:
+        """Where tanh takes the units: the new state lies between it and the old one, from which it leads."""
+        inputs = low.double(), high.double()
+        ones = torch.ones(*low.shape[:-1], self.state_size, dtype=torch.float64, device=low.device)
+        return ranges.settle(lambda box: ranges.tanh(self._ranges(inputs, box)[3]), (-ones, ones))
+
+    def _ranges(self, inputs: ranges.Box, box: ranges.Box) -> tuple[ranges.Box, ...]:
+        """Ranges of the arguments of r and z, of what is reset, and of the argument of tanh."""
+        n = self.state_size
+        w_input, w_state = (m.double() for m in self._matrices())
+        if self.reset == "before":
+            bias = self.b.double()
+            gates = ranges.affine((w_input[: 2 * n], inputs), (w_state[: 2 * n], box), bias=bias[: 2 * n])
+            r, z = zip(*(side.chunk(2, -1) for side in gates), strict=True)
+            reset = ranges.times(ranges.sigmoid(r), box)
+            drive = ranges.affine((w_input[2 * n :], inputs), (w_state[2 * n :], reset), bias=bias[2 * n :])
+            return r, z, box, drive
+        bias_input, bias_state = self.bias_ih.double(), self.bias_hh.double()
+        gates = ranges.affine(
+            (w_input[: 2 * n], inputs),
+            (w_state[: 2 * n], box),
+            bias=bias_input[: 2 * n] + bias_state[: 2 * n],
+        )
+        r, z = zip(*(side.chunk(2, -1) for side in gates), strict=True)
+        reset = ranges.affine((w_state[2 * n :], box), bias=bias_state[2 * n :])
+        ones = torch.eye(n, dtype=torch.float64, device=box[0].device)
+        drive = ranges.affine(
+            (w_input[2 * n :], inputs),
+            (ones, ranges.times(ranges.sigmoid(r), reset)),
+            bias=bias_input[2 * n :],
+        )
+        return r, z, reset, drive
+
+    @torch.no_grad()
+    def gains(self, low: Tensor, high: Tensor, box: ranges.Box | None) -> tuple[Tensor, Tensor] | None:
+        """Norms of the terms of the derivative, each from per-unit bounds of its gates and slopes.
+
+        None on the whole space, where the derivative by the update gate, (h - x) z (1 - z), has no bound.
+        """
+        if box is None:
+            return None
+        r, z, reset, drive = self._ranges((low.double(), high.double()), box)
+        (w_r, w_z, w_h), (u_r, u_z, u_h) = (matrix.chunk(3) for matrix in self._matrices())
+        h = ranges.tanh(drive)
+        of_z = ranges.sigmoid_slope(z) * torch.maximum(h[1] - box[0], box[1] - h[0])
+        of_r = ranges.sigmoid_slope(r) * ranges.largest(reset)
+        most_r = ranges.sigmoid(r)[1]
+        on, off = ranges.sigmoid(z)[1], ranges.sigmoid((-z[1], -z[0]))[1]
+        new, keep = (on, off) if self.reset == "before" else (off, on)
+        outer = new * ranges.tanh_slope(drive)
+        if self.reset == "before":
+            inner = ranges.norm(u_h, outer)
+            state = ranges.norm(u_h, outer, most_r) + inner * ranges.norm(u_r, of_r)
+            inputs = inner * ranges.norm(w_r, of_r)
+        else:
+            state = ranges.norm(u_h, outer * most_r) + ranges.norm(u_r, outer * of_r)
+            inputs = ranges.norm(w_r, outer * of_r)
+        state = keep.amax(-1) + state + ranges.norm(u_z, of_z)
+        return state, inputs + ranges.norm(w_h, outer) + ranges.norm(w_z, of_z)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         if self.reset == "before":

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnlab.cells.base import Cell, check_sizes
+from rnnlab.cells import ranges
+from rnnlab.cells.base import Cell, check_sizes, product
 from rnnlab.cells.expm import expm_skew, look
 
 
@@ -82,8 +83,35 @@ class Orthogonal(Cell):
         self._cache.forget()
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
-        z = F.linear(u, self.W) + x @ self.recurrent_matrix()
-        return torch.sign(z) * torch.relu(torch.abs(z) + self.b)
+        return self._move(x, u)[0]
+
+    def _move(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The next states, and the rotation that led there."""
+        rotation = self.recurrent_matrix()
+        z = F.linear(u, self.W) + x @ rotation
+        return torch.sign(z) * torch.relu(torch.abs(z) + self.b), rotation
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, rotation = self._move(x, u)
+        pushed = product(rotation.mT, dx)
+        if du is not None:
+            pushed = pushed + product(self.W, du)
+        return x, torch.where(x.unsqueeze(-1) != 0, pushed, 0.0)
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        x, rotation = self._move(x, u)
+        return torch.where(x.unsqueeze(-1) != 0, rotation.mT, 0.0)
+
+    @torch.no_grad()
+    def gains(self, low: Tensor, high: Tensor, box: ranges.Box | None) -> tuple[Tensor, Tensor]:
+        """1 and ||W|| if no b is above zero: then the slope of modReLU is 0 or 1, and B is orthogonal.
+
+        Infinity if one is: modReLU jumps by 2 b there, at z = 0.
+        """
+        smooth = (self.b <= 0).all()
+        ones = torch.ones(low.shape[:-1], dtype=torch.float64, device=low.device)
+        state, inputs = (torch.where(smooth, g, torch.inf) for g in (self.recurrent_matrix(), self.W))
+        return ones * ranges.norm(state), ones * ranges.norm(inputs)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
         return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]

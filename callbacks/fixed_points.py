@@ -1,0 +1,94 @@
+"""Fixed points of the network and their stability, over training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from callbacks.analysis import AnalysisCallback
+from rnnlab.analysis import fixed_points
+from rnnlab.systems import System
+
+
+class FixedPoints(AnalysisCallback):
+    """Fixed points under every held probe, with residual, eigenvalues and kind.
+
+    Each look starts from the same random states and from the points of the look before: these converge
+    again in two or three steps, and a branch once found is not lost while it lives.
+
+    Args:
+        every: Look after every so many epochs.
+        samples: Random initial states for every probe.
+        std: Their standard deviation.
+        seed: Seed of the initial states.
+        tolerance: Largest residual of a fixed point.
+        **options: Further arguments of `AnalysisCallback`.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 10,
+        samples: int = 16,
+        std: float = 1.0,
+        seed: int = 0,
+        tolerance: float = 1e-10,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            "fixed_points",
+            partial(points, tolerance=tolerance),
+            every=every,
+            samples=samples,
+            std=std,
+            seed=seed,
+            draw=options.pop("draw", draw),
+            summary=options.pop("summary", summary),
+            warm=options.pop("warm", known_points),
+            **options,
+        )
+
+
+def points(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
+    """`fixed_points`, whose index sum goes on record at each look instead of into a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        seen = fixed_points(system, x0, **options)
+    for name in ("index_sum", "not_converged"):  # variables too; of all probes, where attributes are of a part
+        seen.attrs.pop(name)
+    return seen
+
+
+def known_points(look: xr.Dataset) -> dict[str, Any]:
+    """The points of a look, to start the next from."""
+    points = look["point"].transpose(..., "index", "state").values
+    return {"known": torch.as_tensor(points)} if points.shape[-2] else {}
+
+
+def summary(look: xr.Dataset) -> dict[str, float]:
+    """Scalars of one look, means over probes: points, stable ones, most unstable directions, what is open."""
+    there = look["unstable"] >= 0
+    return {
+        "points": float(there.sum("index").mean()),
+        "stable": float((look["unstable"] == 0).sum("index").mean()),
+        "unstable_directions": float(look["unstable"].max()) if look.sizes["index"] else 0.0,
+        "slow_points": float(look["slow_speed"].notnull().sum("slow").mean()),
+        "index_sum_is_one": float((look["index_sum"] == 1).mean()),
+        "not_converged": float((look["not_converged"] / look["starts"]).mean()),
+    }
+
+
+def draw(looks: xr.Dataset) -> Mapping[str, Any]:
+    """Points over epochs, and the eigenvalues of the last look in the complex plane."""
+    from rnnlab.figures import eigenvalues, fixed_points
+
+    return {
+        "fixed_points": fixed_points.over_epochs(looks),
+        "fixed_points_eigenvalues": eigenvalues.plane(looks),
+    }

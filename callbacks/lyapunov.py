@@ -1,0 +1,75 @@
+"""Lyapunov exponents of the network, over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from callbacks.analysis import AnalysisCallback
+from rnnlab.analysis import lyapunov_spectrum
+
+
+class Lyapunov(AnalysisCallback):
+    """Leading Lyapunov exponents under every held probe, in nats per step, with their standard errors.
+
+    Args:
+        every: Look after every so many epochs.
+        samples: Trajectories for every probe, from random states.
+        std: Standard deviation of these.
+        seed: Seed of the initial states.
+        count: How many exponents, the largest first.
+        steps: Time steps averaged over.
+        discard: Time steps dropped first.
+        **options: Further arguments of `AnalysisCallback`.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 10,
+        samples: int = 2,
+        std: float = 1.0,
+        seed: int = 0,
+        count: int = 4,
+        steps: int = 500,
+        discard: int = 500,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            "lyapunov",
+            partial(leading_exponents, count=count, steps=steps, discard=discard),
+            every=every,
+            samples=samples,
+            std=std,
+            seed=seed,
+            draw=options.pop("draw", draw),
+            summary=options.pop("summary", summary),
+            **options,
+        )
+
+
+def leading_exponents(system: Any, x0: Any, *, count: int, **options: Any) -> xr.Dataset:
+    """`lyapunov_spectrum`, with no more exponents than the state has components."""
+    return lyapunov_spectrum(system, x0, count=min(count, x0.shape[-1]), **options)
+
+
+def summary(look: xr.Dataset) -> dict[str, float]:
+    """Scalars of one look: the leading exponent, its mean and largest over probes; the share of chaotic probes."""
+    leading = look["exponent"].isel(mode=0)
+    error = look["standard_error"].isel(mode=0)
+    return {
+        "leading": float(np.nanmean(leading)) if leading.notnull().any() else float("nan"),
+        "largest": float(leading.max()),
+        "chaotic": float((leading > 3 * error + 1e-3).mean()),
+    }
+
+
+def draw(looks: xr.Dataset) -> Mapping[str, Any]:
+    """Exponents over epochs."""
+    from rnnlab.figures import lyapunov
+
+    return {"lyapunov": lyapunov.over_epochs(looks)}

@@ -1,0 +1,634 @@
+"""Where does it rest? Fixed points of maps and equilibria of vector fields, stable or not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from rnnlab.analysis.states import batch_axes, check_states, one_thread, to_numpy
+from rnnlab.systems import (
+    System,
+    VectorField,
+    bounds,
+    is_flow,
+    jacobian,
+    law,
+    observe,
+    push,
+    reduced,
+)
+
+HYPERBOLIC = 1e-6  # closer to the unit circle (the imaginary axis) than this, an eigenvalue decides nothing
+SETTLING, SETTLED = (
+    1e-2,
+    1e-4,
+)  # speed of an orbit that may be on its way to a fixed point, or is nearly there
+FLAT = 1e-4  # gradient of the speed, relative to that of an average state, below which it is a minimum
+PLACED = 1e-2  # Newton step, relative to the state, that a degenerate point may be away from its place
+ELEMENTS = 2**22  # of the Jacobians held at a time
+EPS = torch.finfo(torch.float64).eps
+
+
+@torch.no_grad()
+def fixed_points(
+    system: System | VectorField,
+    x0: Tensor,
+    *,
+    known: Tensor | np.ndarray | None = None,
+    tolerance: float = 1e-10,
+    iterations: int = 200,
+    max_steps: int = 100,
+    max_step: float = 1.0,
+    slow: bool = False,
+    eigenvalues: bool = True,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Find the states that rest: F(x) = x of a map, f(x) = 0 of a vector field.
+
+    **Search.** From every start: (1) the map is iterated, and Newton's method takes over if the orbit slows
+    down: stable points. (2) Newton's method with the largest component of a step at most `max_step`, inside
+    the system's `bounds()` or, without, a box around the starts: points of any stability. (3) Levenberg and
+    Marquardt's descent of the speed |F(x) - x|, if both led nowhere. A system that offers a smaller one with
+    the same fixed points is searched in that. Whatever is found is polished by Newton's method, in the full
+    system, until rounding stops it.
+
+    **Verdict.** A fixed point has a residual below `tolerance`: the largest component of F(x) - x or f(x),
+    relative to the largest of x where that is above one. Anything else is no fixed point: local minima of the
+    speed are listed as slow points, other starts are counted as not converged.
+
+    **Duplicates** are points that lie within each other's error bound ||(I - J)^-1|| |F(x) - x|, where the
+    residual counts as no smaller than its rounding. So two points as close as 1e-6 stay two if each is well
+    conditioned. Where I - J is nearly singular the bound is large, and what it holds is one point; it is
+    called non-hyperbolic.
+
+    **Completeness.** If all orbits enter a box (`bounds()`), the signs of det(I - J), det(-Df) for a vector
+    field, add up to 1 over all fixed points (Lefschetz; Poincare and Hopf). A list that violates this lacks a
+    point, of which a warning tells; one that keeps it may still lack some. `unseen` estimates how likely
+    another start would find a new one: the fraction of the starts in `x0` that found a point which no other
+    start found. For each of these, by exchangeability, that is the chance that the last start brings news to
+    the ones before; so it is unbiased for one start fewer (Good 1953, after Turing).
+
+    Args:
+        system: A map or a vector field, whose rows may differ along the probe axis only.
+        x0: Starts, `(sample, state)` or `(probe, sample, state)`: any states; those of orbits are good ones,
+            reshaped to this. There may be none, `(0, state)` or `(probe, 0, state)`, if there are `known`.
+        known: Points of an earlier look, `(index, state)` or `(probe, index, state)` as `x0`, from which to
+            start too; rows of NaN are none. After a small change of the system they converge in 2 to 3
+            steps.
+        tolerance: Residual below which a point is a fixed point.
+        iterations: Of the map, from each start. Not used for a vector field.
+        max_steps: Of Newton's method and of Levenberg and Marquardt's, from each start.
+        max_step: Largest component of one of Newton's steps, relative to that of the state where above one.
+        slow: Also look for slow points from those starts that led to a fixed point.
+        eigenvalues: Whether to compute them, which for hundreds of units takes longer than following known
+            points does. Without, `eigenvalue`, `unstable`, `kind` and `margin` are missing values.
+        progress: Show a bar.
+
+    Returns:
+        A dataset; the axis `probe` is there if `x0` has it. Points are sorted by `unstable`, then by their
+        coordinates, and padded where probes differ in number.
+
+        - `point` `(probe, index, state)`;
+        - `y` `(probe, index, observable)`: what is observed there;
+        - `residual` `(probe, index)`: as judged by `tolerance`;
+        - `correction` `(probe, index)`: length of the next Newton step, an estimate of the error;
+        - `eigenvalue` `(probe, index, mode)`: of the full system's Jacobian, complex, the least stable first;
+        - `unstable` `(probe, index)`: how many lie outside the unit circle, or right of the imaginary axis,
+          by more than 1e-6;
+        - `kind` `(probe, index)`: "stable node", "stable focus", "unstable node", "unstable focus", "saddle"
+          or "non-hyperbolic"; a focus if the eigenvalue nearest to deciding otherwise is complex;
+          non-hyperbolic if it is within 1e-6 of the circle or axis, or not resolved within the error bound;
+        - `margin` `(probe, index)`: distance of that eigenvalue from the unit circle or imaginary axis;
+        - `sign` `(probe, index)`: of det(I - J) or det(-Df), 1 or -1; NaN where not resolved;
+        - `hits` `(probe, index)`: starts that led there;
+        - `slow_point` `(probe, slow, state)`, `slow_speed`, `slow_hits` `(probe, slow)`: minima of the speed
+          (its Euclidean norm) that are no fixed points, the slowest first;
+        - `starts`, `not_converged`, `index_sum` (the sum of `sign`), `unseen` (NaN without `x0`) `(probe)`.
+
+        The attributes hold the options and, once more, `index_sum` and `not_converged`.
+
+    Warns:
+        UserWarning: The system has `bounds()`, and the index sum is not 1.
+
+    Raises:
+        TypeError, ValueError: An option is out of range, or the system or the starts are not possible (see
+            `rnnlab.analysis.states.check_states`).
+
+    References:
+        Sussillo and Barak, "Opening the black box", Neural Computation 25 (2013): fixed and slow points.
+        Marquardt, SIAM J. Appl. Math. 11 (1963); damping after Nielsen, report IMM-REP-1999-05 (1999).
+        Ortega, SIAM J. Numer. Anal. 5 (1968): the theorem of Newton and Kantorovich, behind "resolved".
+        Good, "The population frequencies of species", Biometrika 40 (1953).
+
+    Example:
+        >>> import torch
+        >>> from rnnlab.maps import TanhMap
+        >>> found = fixed_points(TanhMap(2.0), torch.linspace(-1, 1, 20).double()[:, None])
+        >>> found.point.values.ravel().round(4).tolist(), found.kind.values.tolist()
+        ([-0.9575, 0.9575, 0.0], ['stable node', 'stable node', 'unstable node'])
+        >>> found.attrs["index_sum"], found.attrs["not_converged"]
+        (1, 0)
+    """
+    for name, value in {"iterations": iterations, "max_steps": max_steps}.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name}={value!r} is not possible: give a whole number of at least 0.")
+    for name, value in {"tolerance": tolerance, "max_step": max_step}.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} is not possible: give a number above 0.")
+    x, real = _starts(system, x0, known)
+    fresh = real & (torch.arange(x.shape[-2], device=x.device) < x0.shape[-2])
+    zeros, corners = _Zeros(system), bounds(system)
+    with one_thread(), tqdm(disable=not progress, unit="start", leave=False) as bar:
+        points, label, ends, flat = _search(
+            zeros, x, real, fresh, corners, tolerance, iterations, max_steps, max_step, slow, bar
+        )
+        spectrum = torch.full_like(points.x, math.nan, dtype=torch.complex128)
+        if eigenvalues:
+            (spectrum,) = _by_parts(partial(_spectrum, zeros), points.x, points.there, bar)
+    unstable, kind, margin = _classify(spectrum, zeros.flow, points)
+
+    # starts that led to a point, and whether no other did
+    led = (label[..., None] == torch.arange(points.there.shape[-1], device=x.device)).any(-2)
+    hits = led.sum(-2)
+    news = (led & (hits == 1)[..., None, :]).any(-1) & fresh
+    speed = zeros.value(ends).norm(dim=-1)
+    slow_label, slowest = _cluster(ends, flat, 1e-3 * _scale(ends), speed)
+    slow_hits = (slow_label[..., None] == torch.arange(slowest.shape[-1], device=x.device)).sum(-2)
+    index_sum = points.sign.nan_to_num().where(points.there, 0).sum(-1).long()
+    not_converged = (real & ~led.any(-1) & ~flat).sum(-1)
+
+    batch = batch_axes(x)[:-1]
+    tables = {
+        "index": (
+            _order(points, unstable),
+            {
+                "point": (points.x, "state"),
+                "y": (observe(system, points.x), "observable"),
+                "residual": (points.residual,),
+                "correction": (points.correction,),
+                "eigenvalue": (spectrum, "mode"),
+                "unstable": (unstable,),
+                "kind": (kind,),
+                "margin": (margin,),
+                "sign": (points.sign,),
+                "hits": (hits,),
+            },
+        ),
+        "slow": (
+            slowest,
+            {
+                "slow_point": (ends, "state"),
+                "slow_speed": (speed,),
+                "slow_hits": (slow_hits.gather(-1, slow_label.clamp(min=0)),),
+            },
+        ),
+    }
+    variables = {
+        name: ((*batch, axis, *tail), _rows(to_numpy(values) if isinstance(values, Tensor) else values, rows))
+        for axis, (rows, table) in tables.items()
+        for name, (values, *tail) in table.items()
+    }
+    for name, values in {
+        "starts": real.sum(-1),
+        "not_converged": not_converged,
+        "index_sum": index_sum,
+        "unseen": news.sum(-1).double() / fresh.sum(-1),
+    }.items():
+        variables[name] = (batch, to_numpy(values))
+    if corners is not None and bool((index_sum != 1).any()):
+        degenerate = int((points.there & points.sign.isnan()).sum())
+        warnings.warn(
+            f"the indices of the fixed points add up to {index_sum.tolist()}, not 1: "
+            f"points are missing, give more starts"
+            + (f" (or it is due to {degenerate} degenerate ones of unknown index)." if degenerate else "."),
+            stacklevel=3,
+        )
+    return xr.Dataset(
+        variables,
+        attrs={
+            "analysis": "fixed_points",
+            "tolerance": tolerance,
+            "iterations": iterations,
+            "max_steps": max_steps,
+            "max_step": max_step,
+            "slow": slow,
+            "eigenvalues": eigenvalues,
+            "index_sum": index_sum.tolist(),
+            "not_converged": not_converged.tolist(),
+        },
+    )
+
+
+class _Zeros:
+    """What is to vanish, F(x) - x of a map or f(x) of a vector field, and its derivative."""
+
+    def __init__(self, system: Any) -> None:
+        self.system, self.flow, self.rule = system, is_flow(system), law(system)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.rule(x) if self.flow else self.rule(x) - x
+
+    def slope(self, x: Tensor) -> Tensor:
+        matrix = jacobian(self.system, x)
+        return matrix if self.flow else matrix - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+    def along(self, x: Tensor, direction: Tensor) -> Tensor:
+        """The derivative along one vector, `(*batch, state)`."""
+        moved = push(self.system, x, direction[..., None])[1][..., 0]
+        return moved if self.flow else moved - direction
+
+
+class _Points(NamedTuple):
+    """Polished candidates, `(*probe, sample)` each, and `(*probe, sample, state)`."""
+
+    x: Tensor
+    there: Tensor  # whether the row is one
+    residual: Tensor
+    correction: Tensor
+    error: Tensor  # bound on the distance to the true point, up to a factor of order one
+    sign: Tensor  # of det(I - J) or det(-Df); NaN where not resolved
+
+
+def _search(
+    full: _Zeros,
+    x: Tensor,
+    real: Tensor,
+    fresh: Tensor,
+    corners: tuple[Tensor, Tensor] | None,
+    tolerance: float,
+    iterations: int,
+    max_steps: int,
+    max_step: float,
+    slow: bool,
+    bar: tqdm,
+) -> tuple[_Points, Tensor, Tensor, Tensor]:
+    """All searches from all starts.
+
+    Returns:
+        Points; for each start the rows of those it led to, one a search, -1 where to none, `(*probe, sample,
+        search)`; where the descent from each start ended, and whether in a minimum of the speed.
+    """
+    small = reduced(full.system)
+    zeros = full if small is None else _Zeros(small)
+    restrict = (lambda states: states) if small is None else small.restrict
+    z, axis = restrict(x), x.ndim - 2
+    if corners is None:
+        infinite = torch.full_like(z[..., :1, :], math.inf)
+        walls, box = (-infinite, infinite), _around(z, real)
+    else:
+        box = walls = restrict(corners[0]), restrict(corners[1])
+
+    def newton(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor]:
+        return _newton(zeros, states, go, box, tolerance, max_steps, max_step)
+
+    def settle(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor]:
+        return _newton(full, states, go, None, tolerance, max_steps, max_step)
+
+    def descend(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _levenberg_marquardt(zeros, states, go, walls, tolerance, max_steps)
+
+    def polish(states: Tensor, go: Tensor) -> _Points:
+        found = _polish(zeros, states, go)
+        beyond = torch.maximum(walls[0] - found.x, found.x - walls[1]).amax(-1)
+        return found._replace(there=found.there & (beyond < PLACED))
+
+    searches = [_by_parts(newton, z, real, bar)]
+    if iterations and not full.flow and bool(fresh.any()):
+        ends, settling = _iterate(full, x, fresh, iterations)
+        searches.append(_by_parts(newton, restrict(ends), settling, bar))
+    led = torch.stack([good for _, good in searches]).any(0)
+    ends, good, flat = _by_parts(descend, z, real if slow else real & ~led, bar)
+    searches.append((ends, good))
+
+    candidates, good = (torch.cat(parts, axis) for parts in zip(*searches, strict=True))
+    polished = _by_parts(polish, candidates, good, bar)
+    points, _ = _merge(polished, tolerance)
+    # between two attractors there is a saddle
+    middle, good = _by_parts(newton, *_between(points, int(fresh.sum(-1).max())), bar)
+    more = _by_parts(polish, middle, good, bar)
+    points, label = _merge(
+        tuple(torch.cat(both, axis) for both in zip(polished, more, strict=True)), tolerance
+    )
+    if small is not None:
+        # what rests in the small system rests in the full one, but for rounding
+        lifted, good = _by_parts(settle, small.lift(points.x), points.there, bar)
+        points, again = _merge(_by_parts(partial(_polish, full), lifted, good, bar), tolerance)
+        label = again.gather(-1, label.clamp(min=0)).where(label >= 0, -1)
+        ends = small.lift(ends)
+    label = label[..., : candidates.shape[-2]]
+    return points, torch.stack(label.split(real.shape[-1], -1), -1), ends, flat
+
+
+def _starts(
+    system: System | VectorField, x0: Tensor, known: Tensor | np.ndarray | None
+) -> tuple[Tensor, Tensor]:
+    """All starts, `(*probe, sample, state)`, and which of them are real."""
+    if known is None or not isinstance(x0, Tensor) or x0.numel():
+        check_states(system, x0)
+    real = torch.ones(x0.shape[:-1], dtype=torch.bool, device=x0.device)
+    if known is None:
+        return x0, real
+    known = torch.as_tensor(known, device=x0.device)
+    if known.ndim != x0.ndim or (known.shape[:-2], known.shape[-1]) != (x0.shape[:-2], x0.shape[-1]):
+        raise ValueError(
+            f"known of shape {tuple(known.shape)} does not fit x0 of shape {tuple(x0.shape)}: give "
+            "(index, state) or (probe, index, state), with the same probes and states."
+        )
+    there = ~known.isnan().any(-1)
+    if bool(there.any()):
+        known = known.where(there[..., None], 0.0)
+        check_states(system, known, "known")
+    elif not x0.numel():
+        raise ValueError("there is no start: x0 is empty and known has no points. Give at least one state.")
+    return torch.cat([x0, known.nan_to_num()], -2), torch.cat([real, there], -1)
+
+
+def _around(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners of a box five times as wide as the starts, for each probe."""
+    low = x.masked_fill(~real[..., None], math.inf).amin(-2, keepdim=True)
+    high = x.masked_fill(~real[..., None], -math.inf).amax(-2, keepdim=True)
+    half = 5 * ((high - low) / 2).clamp(min=1)
+    return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def _by_parts(
+    function: Callable[..., tuple[Tensor, ...]], x: Tensor, go: Tensor, bar: tqdm
+) -> tuple[Tensor, ...]:
+    """Apply to few enough rows `(*probe, sample, state)` at a time that their Jacobians fit the memory."""
+    axis, size = x.ndim - 2, x.shape[-1]
+    width = max(1, ELEMENTS // (x[..., 0, 0].numel() * size * size))
+    parts = []
+    for states, active in zip(x.split(width, axis), go.split(width, axis), strict=True):
+        parts.append(function(states, active))
+        bar.update(int(active.sum()))
+    return tuple(torch.cat(pieces, axis) for pieces in zip(*parts, strict=True))
+
+
+def _take(go: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """The rows that go on, gathered along the sample axis and padded with others to a rectangle."""
+    width = int(go.sum(-1).max())
+    rows = torch.argsort(~go, dim=-1, stable=True)[..., :width]
+    return rows, *(_gather(value, rows) for value in values)
+
+
+def _gather(value: Tensor, rows: Tensor) -> Tensor:
+    tail = value.shape[rows.ndim :]
+    return value.gather(rows.ndim - 1, rows.view(*rows.shape, *(1 for _ in tail)).expand(*rows.shape, *tail))
+
+
+def _put(value: Tensor, rows: Tensor, part: Tensor, go: Tensor) -> Tensor:
+    """`value` with its rows `rows` replaced by `part`, but for those that only fill the rectangle."""
+    tail = value.shape[rows.ndim :]
+    live = go.gather(-1, rows).view(*rows.shape, *(1 for _ in tail))
+    part = part.where(live, _gather(value, rows))
+    return value.scatter(rows.ndim - 1, rows.view(live.shape).expand(*rows.shape, *tail), part)
+
+
+def _scale(x: Tensor) -> Tensor:
+    return x.abs().amax(-1).clamp(min=1)
+
+
+def _residual(value: Tensor, x: Tensor) -> Tensor:
+    return value.abs().amax(-1) / _scale(x)
+
+
+def _iterate(zeros: _Zeros, x: Tensor, go: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Orbits after some time, or once they rest well enough, and which of them have become slow."""
+    started = go
+    for done in range(0, iterations, 20):
+        go = started & (_residual(zeros.value(x), x) > SETTLED)
+        if not bool(go.any()):
+            break
+        rows, part = _take(go, x)
+        for _ in range(min(20, iterations - done)):
+            part = zeros.rule(part)
+        x = _put(x, rows, part, go)
+    return x, started & (_residual(zeros.value(x), x) < SETTLING)
+
+
+def _inside(old: Tensor, new: Tensor, box: tuple[Tensor, Tensor]) -> Tensor:
+    """States held at the walls of the box; those that would rest there are thrown back instead."""
+    low, high = box
+    held = torch.minimum(torch.maximum(new, low), high)
+    stuck = (held - old).abs().amax(-1, keepdim=True) < 1e-2 * (new - old).abs().amax(-1, keepdim=True)
+    back = torch.where(new < low, 2 * low - new, torch.where(new > high, 2 * high - new, new))
+    return torch.minimum(torch.maximum(back, low), high).where(stuck, held)
+
+
+def _newton(
+    zeros: _Zeros,
+    x: Tensor,
+    go: Tensor,
+    box: tuple[Tensor, Tensor] | None,
+    tolerance: float,
+    max_steps: int,
+    max_step: float,
+) -> tuple[Tensor, Tensor]:
+    """Newton's method with bounded steps: states, and which have a residual below the tolerance."""
+    value, started = zeros.value(x), go
+    for _ in range(max_steps):
+        go = started & (_residual(value, x) > tolerance)  # NaN stops
+        if not bool(go.any()):
+            break
+        rows, part, rest = _take(go, x, value)
+        step = torch.linalg.solve_ex(zeros.slope(part), -rest)[0]
+        step = step * (max_step * _scale(part) / step.abs().amax(-1)).clamp(max=1)[..., None]
+        part = part + step if box is None else _inside(part, part + step, box)
+        x, value = _put(x, rows, part, go), _put(value, rows, zeros.value(part), go)
+    return x, started & (_residual(value, x) <= tolerance)
+
+
+def _levenberg_marquardt(
+    zeros: _Zeros, x: Tensor, go: Tensor, box: tuple[Tensor, Tensor], tolerance: float, max_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Descent of the speed: states, which of them rest, and which are a minimum without rest."""
+    started, value = go, zeros.value(x)
+    damping, growth = torch.full_like(value[..., 0], math.nan), torch.full_like(value[..., 0], 2.0)
+    steepest, slope = torch.zeros_like(damping), torch.full_like(damping, math.inf)
+    last = value.norm(dim=-1)
+    for count in range(max_steps):
+        go = go & (_residual(value, x) > tolerance)
+        if count and count % 10 == 0:  # near chaos there are traps without number: no progress, no more work
+            speed = value.norm(dim=-1)
+            go, last = go & (speed < 0.9 * last), speed
+        if not bool(go.any()):
+            break
+        rows, part, rest, mu, nu, top = _take(go, x, value, damping, growth, steepest)
+        matrix = zeros.slope(part)
+        gradient = (matrix.mT @ rest[..., None])[..., 0]
+        top = torch.maximum(top, torch.linalg.matrix_norm(matrix) / math.sqrt(x.shape[-1]))
+        normal = matrix.mT @ matrix
+        mu = mu.where(~mu.isnan(), 1e-3 * normal.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=EPS))
+        normal.diagonal(dim1=-2, dim2=-1).add_(mu[..., None])
+        step = torch.linalg.solve_ex(normal, -gradient)[0]
+        new = torch.minimum(torch.maximum(part + step, box[0]), box[1])
+        after = zeros.value(new)
+        gain = (rest.square().sum(-1) - after.square().sum(-1)) / (
+            step * (mu[..., None] * step - gradient)
+        ).sum(-1)
+        better = gain > 0
+        slope = _put(slope, rows, gradient.norm(dim=-1) / (rest.norm(dim=-1) * top), go)
+        x = _put(x, rows, new.where(better[..., None], part), go)
+        value = _put(value, rows, after.where(better[..., None], rest), go)
+        easier = mu * (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3)
+        damping = _put(damping, rows, easier.where(better, mu * nu).clamp(EPS**2, 1 / EPS**2), go)
+        growth = _put(growth, rows, torch.where(better, 2.0, (2 * nu).clamp(max=1 / EPS)), go)
+        steepest = _put(steepest, rows, top, go)
+    rests = started & (_residual(value, x) <= tolerance)
+    return x, rests, started & ~rests & value.isfinite().all(-1) & (slope <= FLAT)
+
+
+def _polish(zeros: _Zeros, x: Tensor, go: Tensor) -> _Points:
+    """Newton's method until rounding stops it, and what its last matrix tells of the point."""
+    size = x.shape[-1]
+    probing = torch.randn(size, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)
+    there, value = go, zeros.value(x)
+    correction, error, sign = (torch.full_like(value[..., 0], math.nan) for _ in range(3))
+    for _ in range(50):
+        if not bool(go.any()):
+            break
+        rows, part, rest = _take(go, x, value)
+        matrix = zeros.slope(part)
+        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
+        improved = on = torch.ones_like(part[..., 0], dtype=torch.bool)
+        for chord in range(3):
+            step = torch.linalg.lu_solve(factors, pivots, -rest[..., None])[..., 0]
+            after = zeros.value(part + step)
+            on = on & (after.abs().amax(-1) < 0.5 * rest.abs().amax(-1))
+            improved = on if chord == 0 else improved
+            part, rest = (part + step).where(on[..., None], part), after.where(on[..., None], rest)
+        step = torch.linalg.lu_solve(factors, pivots, -rest[..., None])[..., 0]
+        floor = 8 * EPS * _scale(part) * matrix.abs().sum(-1).amax(-1).clamp(min=1)
+        stretch, weak = _inverse_norm(factors, pivots, probing.expand(*part.shape, 2))
+        bound = stretch * torch.maximum(rest.norm(dim=-1), floor * math.sqrt(size))
+        # Kantorovich: there is a zero within the bound if the slope changes by less than half of itself
+        here, beside = zeros.along(part, weak), zeros.along(part + bound[..., None] * weak, weak)
+        change = (here - (matrix @ weak[..., None])[..., 0]).norm(dim=-1) + (beside - here).norm(dim=-1)
+        resolved = change * stretch <= 0.25
+        swaps = (pivots != torch.arange(1, size + 1, device=x.device)).sum(-1) + size
+        signs = factors.diagonal(dim1=-2, dim2=-1).sign().prod(-1) * (1 - 2 * (swaps % 2))
+        step = step.where(rest != 0, 0.0).norm(dim=-1).nan_to_num(math.inf)
+        x, value = _put(x, rows, part, go), _put(value, rows, rest, go)
+        correction, error = _put(correction, rows, step, go), _put(error, rows, bound, go)
+        sign = _put(sign, rows, signs.where(resolved, math.nan), go)
+        # where the slope vanishes too, Newton's method creeps: done when rounding is all that is left
+        more = improved & (~resolved | (rest.abs().amax(-1) > floor))
+        go = _put(torch.zeros_like(go), rows, more, go)
+    return _Points(x, there, _residual(value, x), correction, error, sign)
+
+
+def _inverse_norm(factors: Tensor, pivots: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean norm of the inverse, by power iteration, and the unit vector that the matrix shrinks most."""
+    for _ in range(3):
+        left = left / left.norm(dim=-2, keepdim=True)
+        right = torch.linalg.lu_solve(factors, pivots, left)
+        stretch = right.norm(dim=-2)
+        left = torch.linalg.lu_solve(factors, pivots, right / stretch[..., None, :], adjoint=True)
+    stretch, best = stretch.nan_to_num(math.inf).max(-1)
+    weak = right.gather(-1, best[..., None, None].expand(*right.shape[:-1], 1))[..., 0]
+    return stretch, weak / stretch[..., None]
+
+
+def _merge(points: tuple[Tensor, ...], tolerance: float) -> tuple[_Points, Tensor]:
+    """One row a point, `(*probe, index)`, and for each candidate the row of its point, -1 if it is none."""
+    found = _Points(*points)
+    degenerate = found.sign.isnan()
+    # where F(x) - x is flat, it may be small far from any zero: then Newton's steps are large
+    placed = ~degenerate | (found.correction <= PLACED * _scale(found.x))
+    good = found.there & (found.residual <= tolerance) & placed & ~found.error.isnan()
+    # at a zero of order m rounding leaves m times the bound, on both sides
+    radius = torch.where(degenerate, 30.0, 4.0) * found.error
+    label, firsts = _cluster(found.x, good, radius, found.error)
+    kept = _Points(*(_gather(value, firsts.clamp(min=0)) for value in found))
+    return kept._replace(there=firsts >= 0), label
+
+
+def _between(points: _Points, limit: int) -> tuple[Tensor, Tensor]:
+    """States halfway between two points, the nearest pairs first, up to `limit`; and which are real."""
+    first, second = torch.triu_indices(points.there.shape[-1], points.there.shape[-1], device=points.x.device)
+    pair = points.there[..., first] & points.there[..., second] & (first < second)
+    distance = torch.cdist(points.x, points.x)[..., first, second].masked_fill(~pair, math.inf)
+    nearest = distance.argsort(dim=-1, stable=True)[..., : max(limit, 1)]
+    middle = (_gather(points.x, first[nearest]) + _gather(points.x, second[nearest])) / 2
+    return middle, pair.gather(-1, nearest) & (limit > 0)
+
+
+def _cluster(x: Tensor, good: Tensor, radius: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the good rows so that those within each other's radius share a number, the lowest rank first.
+
+    Returns:
+        The numbers, -1 for the others, `(*probe, sample)`, and the first row of each, `(*probe, number)`, -1
+        where there are fewer; the last axis is 1 long at least.
+    """
+    label = torch.full(good.shape, -1, device=x.device)
+    firsts = []
+    for probe in np.ndindex(*good.shape[:-1]):
+        rows, first = good[probe].nonzero()[:, 0], []
+        rows = rows[rank[probe][rows].argsort(dim=-1, stable=True)]
+        while len(rows):
+            distance = (x[probe][rows] - x[probe][rows[0]]).norm(dim=-1)
+            near = distance <= torch.minimum(radius[probe][rows], radius[probe][rows[0]])
+            near[0] = True
+            label[probe][rows[near]] = len(first)
+            first.append(int(rows[0]))
+            rows = rows[~near]
+        firsts.append(first)
+    width = max(1, *map(len, firsts))
+    padded = torch.tensor([first + [-1] * (width - len(first)) for first in firsts], device=x.device)
+    return label, padded.view(*good.shape[:-1], width)
+
+
+def _spectrum(zeros: _Zeros, x: Tensor, go: Tensor) -> tuple[Tensor]:
+    """Eigenvalues of the Jacobian, `(*probe, index, mode)`, the least stable first."""
+    spectrum = torch.full_like(x, math.nan, dtype=torch.complex128)
+    if bool(go.any()):
+        values = torch.linalg.eigvals(jacobian(zeros.system, x)[go])
+        size = values.real if zeros.flow else values.abs()
+        order = np.lexsort((-to_numpy(values.imag), -to_numpy(size.round(decimals=9))))
+        spectrum[go] = values.gather(-1, torch.from_numpy(order).to(x.device))
+    return (spectrum,)
+
+
+def _classify(spectrum: Tensor, flow: bool, points: _Points) -> tuple[Tensor, np.ndarray, Tensor]:
+    """Number of unstable directions, kind, and distance of the nearest eigenvalue from deciding otherwise."""
+    beyond = spectrum.real if flow else spectrum.abs() - 1
+    margin, nearest = beyond.abs().min(-1)
+    decider = spectrum.gather(-1, nearest[..., None])[..., 0]
+    focus = to_numpy(decider.imag.abs() > HYPERBOLIC * decider.abs())
+    known = to_numpy(~margin.isnan())
+    unstable = (beyond > HYPERBOLIC).sum(-1).where(~margin.isnan(), -1)
+    some, every = (to_numpy(unstable) > 0), (to_numpy(unstable) == spectrum.shape[-1])
+    kind = np.where(some, "unstable ", "stable ").astype("U14")
+    kind = np.char.add(kind, np.where(focus, "focus", "node"))
+    kind = np.where(some & ~every, "saddle", kind)
+    kind = np.where(to_numpy((margin < HYPERBOLIC) | points.sign.isnan()), "non-hyperbolic", kind)
+    return unstable, np.where(known, kind, "").astype("U14"), margin
+
+
+def _order(points: _Points, unstable: Tensor) -> Tensor:
+    """The rows in the order in which they are listed, `(*probe, index)`; -1 where there is none."""
+    there, counts = to_numpy(points.there), to_numpy(unstable)
+    coordinates = to_numpy(points.x).round(6)
+    rows = np.full(there.shape, -1)
+    for probe in np.ndindex(*there.shape[:-1]):
+        order = np.lexsort((*coordinates[probe].T[::-1], counts[probe], ~there[probe]))
+        rows[probe] = np.where(there[probe][order], order, -1)
+    return torch.from_numpy(rows)
+
+
+def _rows(values: np.ndarray, rows: Tensor) -> np.ndarray:
+    """Listed rows of `values` along the sample axis, without those that are missing in all probes."""
+    wanted = to_numpy(rows)[..., : int((rows >= 0).sum(-1).max())]
+    tail = (1,) * (values.ndim - wanted.ndim)
+    listed = np.take_along_axis(values, wanted.clip(0).reshape(*wanted.shape, *tail), wanted.ndim - 1)
+    missing = "" if values.dtype.kind == "U" else -1 if values.dtype.kind == "i" else math.nan
+    return np.where((wanted >= 0).reshape(*wanted.shape, *tail), listed, np.array(missing, values.dtype))

@@ -1,0 +1,193 @@
+"""How each analysis is shown: one function an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from rnnlab.figures import attractors, bifurcation, contraction, eigenvalues, fixed_points, lyapunov, training
+from rnnlab.report import words
+from rnnlab.report.parts import fold, plotly, table, text
+
+FEW = 12  # series that still make a readable panel
+
+
+def _bifurcation(dataset: xr.Dataset) -> str:
+    """The diagrams to turn, and what each probe did at the last look."""
+    last = dataset.isel(epoch=-1, drop=True)
+    rows = table(("probe", "what it does now", "range of y"), words.describe(last))
+    finite = np.isfinite(dataset["y"].values).any()
+    diagrams = "".join(
+        (f"<h3>{text(name)}</h3>" if name else "") + plotly(bifurcation.interactive(dataset, observable=i))
+        for i, name in enumerate(_observables(dataset)[:FEW])
+    )
+    return (
+        f"<p>Where the network goes under each constant input, once it has settled, over "
+        f"{_looks(dataset)}. "
+        "A fixed point is one dot, a cycle of period p are p dots, an oscillation is a closed loop.</p>"
+        f"{diagrams if finite else '<p>No orbit stayed finite.</p>'}"
+        f"<h3>At epoch {int(dataset.epoch[-1])}</h3>{rows}"
+    )
+
+
+def _observables(dataset: xr.Dataset, variable: str = "y") -> list[str]:
+    count = dataset.get(variable, dataset).sizes.get("observable", 1)
+    if count == 1:
+        return [""]
+    if "observable" in dataset.coords:
+        return [str(name) for name in dataset["observable"].values]
+    return [f"y[{i}]" for i in range(count)]
+
+
+def show(name: str, dataset: xr.Dataset) -> str:
+    """The section of an analysis; where its own way fails (an older dataset, say), the generic one."""
+    try:
+        return SECTIONS.get(name, generic)(dataset)
+    except Exception as error:  # the numbers are worth having
+        reason = f"{name} could not be shown in its own way: {error}".splitlines()[0]
+        return f'<p class="note">{text(reason)}</p>' + generic(dataset)
+
+
+def generic(dataset: xr.Dataset) -> str:
+    """Any analysis: what is in it, and lines for all that is few numbers a look."""
+    rows = [
+        (name, ", ".join(f"{dim} {size}" for dim, size in variable.sizes.items()), variable.dtype)
+        for name, variable in dataset.data_vars.items()
+    ]
+    series: dict[str, Any] = {}
+    for name, variable in dataset.data_vars.items():
+        values = np.abs(variable.values) if variable.dtype.kind == "c" else variable.values
+        if values.dtype.kind not in "biuf" or not 0 < values[0].size <= FEW:
+            continue
+        flat = values.reshape(len(values), -1).astype(float)
+        labels = [""] if flat.shape[1] == 1 else [f"/{i}" for i in _labels(variable)]
+        series |= {f"{name}{label}": flat[:, i] for i, label in enumerate(labels)}
+    frame = pd.DataFrame(series, index=pd.Index(dataset.epoch.values, name="epoch"))
+    lines = plotly(training.interactive(frame)) if frame.count().sum() else ""
+    return lines + table(("variable", "axes", "type"), rows)
+
+
+def _labels(variable: xr.DataArray) -> list[str]:
+    axis = variable.dims[1]
+    if variable.ndim == 2 and axis in variable.coords:
+        return [str(label) for label in variable[axis].values]
+    return [str(i) for i in range(int(np.prod(variable.shape[1:])))]
+
+
+def _fixed_points(dataset: xr.Dataset) -> str:
+    """Points over epochs, their eigenvalues, and all points of the last look."""
+    last = dataset.isel(epoch=-1, drop=True)
+    summary = words.describe_fixed_points(last)
+    listed = words.list_fixed_points(last)
+    heads = ("probe", "y", "kind", "unstable directions", "leading eigenvalue", "residual", "error")
+    diagrams = "".join(
+        (f"<h3>{text(name)}</h3>" if name else "") + plotly(fixed_points.interactive(dataset, observable=i))
+        for i, name in enumerate(_observables(dataset)[:FEW])
+    )
+    found = bool(np.isfinite(dataset["y"].values).any())
+    plane = found and "eigenvalue" in dataset and bool(np.isfinite(dataset["eigenvalue"].values).any())
+    flow = dataset.attrs.get("time") == "continuous"
+    border, inside = ("imaginary axis", "Left of") if flow else ("unit circle", "Within")
+    return (
+        f"<p>States that stay where they are under each constant input, by the output y there, over "
+        f"{_looks(dataset)}. Full blue circles attract what is near; the others repel in one direction or "
+        "more: it is they that part the basins. Strokes at the foot mark looks whose list is known to be "
+        "incomplete, or may be.</p>"
+        f"{diagrams if found else '<p>No fixed point has been found.</p>'}"
+        + (
+            "<h3>Eigenvalues</h3>"
+            f"<p>Of the Jacobian at every fixed point. {inside} the {border} deviations die out: a point "
+            "changes its stability where an eigenvalue crosses it. Move the slider to see it happen.</p>"
+            f"{plotly(eigenvalues.interactive(dataset))}"
+            if plane
+            else ""
+        )
+        + f"<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + table(("probe", "fixed points", "is the list complete?"), summary)
+        + fold(f"all {len(listed)} points", table(heads, listed), len(listed))
+    )
+
+
+def _lyapunov(dataset: xr.Dataset) -> str:
+    """Exponents over epochs, how they converged, and those of the last look."""
+    rows = words.describe_lyapunov(dataset.isel(epoch=-1, drop=True))
+    chaotic = sum("chaos" in row[1] for row in rows)
+    units = dataset["exponent"].attrs.get("units", "nats per time step")
+    return (
+        f"<p>How fast nearby orbits part (above zero: chaos) or come together (below), {text(units)}, over "
+        f"{_looks(dataset)}; bands are two standard errors wide to either side. At the last look "
+        f"{_share(chaotic, len(rows), 'probes')} chaotic.</p>"
+        f"{plotly(lyapunov.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + table(("probe", "what it says", "exponents ± standard error", "Kaplan-Yorke dimension"), rows)
+    )
+
+
+def _attractors(dataset: xr.Dataset) -> str:
+    """What initial states settle on over epochs, and the attractors of the last look."""
+    last = dataset.isel(epoch=-1, drop=True)
+    rows = words.describe_attractors(last)
+    heads = ("probe", "attractor", "of the initial states", "range of y", "leading exponent")
+    several = [row[0] for row in rows if row[1] not in ("undecided", "diverged")]
+    many = len({name for name in several if several.count(name) > 1})
+    probes = dataset.sizes.get("probe", 1)
+    diagrams = "".join(
+        (f"<h3>{text(name)}</h3>" if name else "") + plotly(attractors.interactive(dataset, observable=i))
+        for i, name in enumerate(_observables(dataset, "y_mean")[:FEW])
+    )
+    return (
+        f"<p>What the initial states settle on under each constant input, over {_looks(dataset)}: which part "
+        "of them goes to which kind of attractor, how many attractors there are, and the values that the "
+        f"output runs through on each. At the last look {_share(many, probes, 'probes')} "
+        "multistable.</p>"
+        f"{diagrams}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + fold(f"all {len(rows)} attractors", table(heads, rows), len(rows))
+    )
+
+
+def _contraction(dataset: xr.Dataset) -> str:
+    """Bounds over epochs, and those of the last look."""
+    rows = words.describe_contraction(dataset.isel(epoch=-1, drop=True))
+    heads = ("probe", "norm", "certified bound", "largest seen", "rate", "what follows")
+    certain, probes = (
+        len({row[0] for row in rows if row[5].startswith("contracting")}),
+        len({row[0] for row in rows}),
+    )
+    return (
+        f"<p>By how much one step can draw two states apart at most, over {_looks(dataset)}: the truth lies "
+        "between the certified bound and the largest stretch seen. Where a bound is below 1 (green), every "
+        "orbit goes to the same fixed point, for certain; the rate is how fast they come together in the "
+        f"long run. At the last look {_share(certain, probes, 'probes')} certified.</p>"
+        f"{plotly(contraction.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + fold(f"all {len(rows)} bounds", table(heads, rows), len(rows))
+    )
+
+
+def _looks(dataset: xr.Dataset) -> str:
+    first, last = int(dataset.epoch[0]), int(dataset.epoch[-1])
+    count = dataset.sizes["epoch"]
+    return f"one look at epoch {first}" if count == 1 else f"{count} looks at epochs {first} to {last}"
+
+
+def _share(count: int, total: int, what: str) -> str:
+    """So many of all, and the verb.
+
+    >>> _share(0, 3, "probes"), _share(1, 3, "probes"), _share(3, 3, "probes")
+    ('none of 3 probes is', '1 of 3 probes is', 'all 3 probes are')
+    """
+    if count == total > 1:
+        return f"all {total} {what} are"
+    return f"{count or 'none'} of {total} {what} {'is' if count < 2 else 'are'}"
+
+
+# how an analysis is shown, by its name in the store; all others are shown by `generic`
+SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
+    "attractors": _attractors,
+    "bifurcation": _bifurcation,
+    "contraction": _contraction,
+    "fixed_points": _fixed_points,
+    "lyapunov": _lyapunov,
+}

@@ -1,0 +1,86 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from rnnlab.autonomous import HeldInput, wrap_torch
+from rnnlab.cells import GRU, StableLSTM
+from rnnlab.families import between
+from rnnlab.model import RecurrentModel
+from rnnlab.systems import jacobian
+
+
+def pair(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make(), make()
+
+
+MAKERS = {
+    "gru": lambda: wrap_torch(nn.GRU(2, 3), nn.Linear(3, 1)),
+    "lstm of two layers": lambda: wrap_torch(nn.LSTM(2, 3, num_layers=2), nn.Linear(3, 1)),
+    "stack": lambda: RecurrentModel(2, 1, partial(GRU, hidden_size=3), num_layers=2),
+    "model": lambda: RecurrentModel(2, 1, partial(StableLSTM, hidden_size=3)),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_ends_are_the_networks_and_the_middle_their_mean(name):
+    a, b = pair(MAKERS[name])
+    line = between(a, b)
+    u, x = torch.randn(2).double(), torch.randn(5, a.state_size).double()
+    a, b = a.double(), b.double()
+    with torch.no_grad():
+        for s, network in ((0.0, a), (1.0, b)):
+            assert line(s).state_size == network.state_size
+            assert torch.equal(line(s).step(x, u), network.step(x, u))
+            assert torch.equal(line(s).read(x), network.read(x))
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            p.copy_(0.7 * p + 0.3 * q)
+        torch.testing.assert_close(line(0.3).step(x, u), a.step(x, u))
+        torch.testing.assert_close(line(torch.tensor(0.3).double()).read(x), a.read(x), rtol=1e-6, atol=1e-7)
+
+
+def test_the_derivative_is_that_of_the_line():
+    a, b = pair(MAKERS["gru"])
+    line, u, x = between(a, b), torch.randn(2).double(), torch.randn(4, 3).double()
+
+    def rule(s):
+        return HeldInput(line(s), u).step(x)
+
+    s = torch.tensor(0.4, dtype=torch.float64)
+    exact = torch.func.jvp(rule, (s,), (torch.ones_like(s),))[1]
+    rough = (rule(0.4 + 1e-5) - rule(0.4 - 1e-5)) / 2e-5
+    torch.testing.assert_close(exact, rough, rtol=1e-7, atol=1e-9)
+    assert float(exact.abs().max()) > 1e-3
+    # and states have theirs
+    system = HeldInput(line(s), u)
+    rough = (system.step(x + 1e-5) - system.step(x - 1e-5)) / 2e-5
+    torch.testing.assert_close(jacobian(system, x).sum(-1), rough, rtol=1e-7, atol=1e-9)
+
+
+def test_the_networks_stay_as_they_are():
+    a, b = pair(MAKERS["gru"])
+    kept = {name: value.clone() for name, value in a.state_dict().items()}
+    line = between(a, b)
+    line(0.5).step(torch.zeros(1, 3).double(), torch.zeros(2).double())
+    assert all(torch.equal(value, kept[name]) for name, value in a.state_dict().items())
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in a.parameters())
+    before = line(0.5).step(torch.zeros(1, 3).double(), torch.zeros(2).double())
+    with torch.no_grad():
+        a.cell.weight_hh.zero_()
+        a.cell.bias_hh.add_(1)
+    assert torch.equal(before, line(0.5).step(torch.zeros(1, 3).double(), torch.zeros(2).double()))
+
+
+def test_networks_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match=r"cell\.weight_ih has shape \(9, 2\) in a and \(12, 2\) in b"):
+        between(wrap_torch(nn.GRU(2, 3)), wrap_torch(nn.GRU(2, 4)))
+    with pytest.raises(ValueError, match=r"readout\.weight has shape \(1, 3\) in a and None in b"):
+        between(wrap_torch(nn.GRU(2, 3), nn.Linear(3, 1)), wrap_torch(nn.GRU(2, 3)))
+    a, b = wrap_torch(nn.GRU(2, 3)), wrap_torch(nn.GRU(2, 3))
+    a.register_buffer("count", torch.tensor(1))
+    b.register_buffer("count", torch.tensor(2))
+    with pytest.raises(ValueError, match="count holds no real numbers"):
+        between(a, b)
