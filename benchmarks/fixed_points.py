@@ -1,6 +1,6 @@
 """Fixed points of networks whose number is known: seconds from scratch and from the last look.
 
-    python benchmarks/fixed_points.py [--starts 100] [--rounds 3] [--threads 1]
+    python -m benchmarks.fixed_points [--starts 100] [--rounds 3] [--threads 1]
 
 The least of all rounds is printed: wall-clock time, and processor time, which other programs disturb less.
 The floor is what the mathematics cannot do without, at the rate this machine reaches on a product of two

@@ -28,6 +28,7 @@ class FixedPoints(AnalysisCallback):
         std: Their standard deviation.
         seed: Seed of the initial states.
         tolerance: Largest residual of a fixed point.
+        modes: Eigenvalues to store of each point, the least stable first.
         **options: Further arguments of `AnalysisCallback`.
     """
 
@@ -39,11 +40,12 @@ class FixedPoints(AnalysisCallback):
         std: float = 1.0,
         seed: int = 0,
         tolerance: float = 1e-10,
+        modes: int = 64,
         **options: Any,
     ) -> None:
         super().__init__(
             "fixed_points",
-            partial(points, tolerance=tolerance),
+            partial(points, tolerance=tolerance, modes=modes),
             every=every,
             samples=samples,
             std=std,
@@ -55,14 +57,14 @@ class FixedPoints(AnalysisCallback):
         )
 
 
-def points(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
-    """`fixed_points`, whose index sum goes on record at each look instead of into a warning."""
+def points(system: System, x0: Tensor, *, modes: int, **options: Any) -> xr.Dataset:
+    """`fixed_points` with the leading eigenvalues; the index sum goes on record instead of into a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning)
         seen = fixed_points(system, x0, **options)
     for name in ("index_sum", "not_converged"):  # variables too; of all probes, where attributes are of a part
         seen.attrs.pop(name)
-    return seen
+    return seen.isel(mode=slice(modes))
 
 
 def known_points(look: xr.Dataset) -> dict[str, Any]:

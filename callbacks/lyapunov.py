@@ -69,7 +69,7 @@ def summary(look: xr.Dataset) -> dict[str, float]:
 
 
 def draw(looks: xr.Dataset) -> Mapping[str, Any]:
-    """Exponents over epochs."""
+    """Exponents over epochs, and how those of the last look converged."""
     from rnnlab.figures import lyapunov
 
-    return {"lyapunov": lyapunov.over_epochs(looks)}
+    return {"lyapunov": lyapunov.over_epochs(looks), "lyapunov_convergence": lyapunov.convergence(looks)}

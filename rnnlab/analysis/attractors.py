@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,10 +152,11 @@ def attractors(
     if isinstance(system, VectorField) and is_flow(system):
         system = Flow(system, dt, substeps=4)
     check_states(system, x0)
+    cycles = _known_cycles(known, x0)
     search = _Search(system, x0, record, max_burn_in, max_period, tolerance, seed)  # pyright: ignore[reportArgumentType]
     search.close_cycles()
     search.judge_the_rest(steps, seed, progress)
-    return search.dataset(known, confidence).assign_attrs(
+    return search.dataset(cycles, confidence).assign_attrs(
         analysis="attractors",
         record=record,
         max_burn_in=max_burn_in,
@@ -232,6 +234,17 @@ class _Search:
         for probe, firsts in enumerate(leaders):
             for i, cycle in enumerate(firsts):
                 known[probe, i, : len(cycle)], period[probe, i] = cycle, len(cycle)
+        for probe, (orbits, unstable) in enumerate(self._polish(known, period)):
+            for s in np.flatnonzero(closed[probe]):
+                cycle = cycles[probe, s, : self.period[probe, s]]
+                gaps = np.array([_cycle_gap(cycle, points) for points in orbits])
+                # where an unstable cycle is near, the stable one that split off it may be what was meant
+                gaps[gaps > np.where(unstable, 10 * self.near**2, 2 * self.near)] = math.inf
+                if np.isfinite(gaps).any():
+                    self.label[probe, s] = int(np.argmin(gaps))
+
+    def _polish(self, known: np.ndarray, period: np.ndarray) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+        """Newton's method from cycles `(probe, orbit, phase, state)`: of each probe what it ends in."""
         lead = self.x0.shape[:-2]
         polished = periodic_orbits(
             self.system,
@@ -240,38 +253,26 @@ class _Search:
             known=torch.from_numpy(known.reshape(*lead, *known.shape[1:])).to(self.x0.device),
             known_period=torch.from_numpy(period.reshape(*lead, -1)),
         )
-        if not lead:
-            polished = polished.expand_dims("probe")
-        for probe in range(self.rows[0]):
-            here = polished.isel(probe=probe)
-            orbits = []
-            there = np.flatnonzero(here.period.values > 0)
-            unstable = here.unstable.values[there] > 0
-            for i in there:
-                p = int(here.period[i])
-                points = here.point.values[i, :p]
-                leading = np.abs(here.multiplier.values[i]).max()
-                with np.errstate(divide="ignore"):
-                    exponent = float(np.log(leading)) / p / self.unit
-                orbits.append(points)
-                self.found[probe].append(
+        for probe, found in enumerate(self.found):
+            here = polished.isel(probe=probe) if lead else polished
+            here = here.isel(orbit=np.flatnonzero(here.period.values > 0))
+            periods = here.period.values.astype(int).tolist()
+            cycles = [points[:p] for points, p in zip(here.point.values, periods, strict=True)]
+            with np.errstate(divide="ignore"):
+                growth = np.log(np.abs(here.multiplier.values).max(-1, initial=0.0))
+            for i, p in enumerate(periods):
+                found.append(
                     _Found(
                         KINDS[int(p > 1)],
-                        points[0],
+                        cycles[i][0],
                         p if self.flow is None else 0,
                         str(here.kind.values[i]),
                         float(here.residual[i]),
-                        exponent,
+                        growth[i] / p / self.unit,
                         0.0,
                     )
                 )
-            for s in np.flatnonzero(closed[probe]):
-                cycle = cycles[probe, s, : self.period[probe, s]]
-                gaps = np.array([_cycle_gap(cycle, points) for points in orbits])
-                # where an unstable cycle is near, the stable one that split off it may be what was meant
-                gaps[gaps > np.where(unstable, 10 * self.near**2, 2 * self.near)] = math.inf
-                if np.isfinite(gaps).any():
-                    self.label[probe, s] = int(np.argmin(gaps))
+            yield cycles, here.unstable.values > 0
 
     def judge_the_rest(self, steps: int, seed: int, progress: bool) -> None:
         """Tori, chaos, cycles of flows and cycles that are not isolated, by rotation number and exponent."""
@@ -299,7 +300,7 @@ class _Search:
         kind = np.full(self.rows, "undecided", dtype="<U14")
         kind[rest & ~self.settled & (exponent > bound)] = "chaos"
         kind[neutral & ((turn == "torus") | self.settled & lost)] = "torus"
-        kind[rest & self.settled & (turn == "periodic")] = "periodic orbit"
+        kind[neutral & self.settled & (turn == "periodic")] = "periodic orbit"
         period = np.where(kind == "periodic orbit", turning.period.values, -1).astype(float)
         residual, curves = np.full(self.rows, np.nan), None
         if self.flow is not None:
@@ -319,8 +320,8 @@ class _Search:
                 return p == q and _cycle_gap(*cycles) <= self.near
             curve = curves[probe, first]
             gap = np.linalg.norm(curve - np.roll(curve, 1, 0), axis=-1).max()
-            alike = abs(period[probe, s] / period[probe, first] - 1) < 1e-3
-            return alike and np.linalg.norm(curve - states[probe, s], axis=-1).min() <= gap
+            as_long = abs(period[probe, s] / period[probe, first] - 1) < 1e-3
+            return as_long and np.linalg.norm(curve - states[probe, s], axis=-1).min() <= gap
 
         for probe in range(self.rows[0]):
             groups: list[list[int]] = []
@@ -379,7 +380,7 @@ class _Search:
             period[good], residual[good], curves[good] = time[good], gap[good], curve[good]
         return period, residual, curves
 
-    def dataset(self, known: Any, confidence: float) -> xr.Dataset:
+    def dataset(self, known: np.ndarray | None, confidence: float) -> xr.Dataset:
         probes, samples = self.rows
         hits = [
             np.bincount(self.label[p][self.label[p] >= 0], minlength=len(self.found[p]))
@@ -453,40 +454,43 @@ class _Search:
                     f"y_{name}": variable(values, "attractor", "observable")
                     for name, values in zip(("mean", "min", "max"), y, strict=True)
                 },
-                "known_index": variable(self._known(known, point, columns["attractor_kind"]), "attractor"),
+                "known_index": variable(self._look_up(known, point, columns["attractor_kind"]), "attractor"),
                 "burn_in": ((), self.burn_in, {"units": "time steps"}),
             }
         )
 
-    def _known(self, known: Any, point: np.ndarray, kind: np.ndarray) -> np.ndarray:
-        """Which known fixed point or cycle goes through each point, -1 for none."""
+    def _look_up(self, known: np.ndarray | None, point: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        """Which known cycle goes through each point, -1 for none."""
         index = np.full(point.shape[:2], -1)
         if known is None:
             return index
-        known = np.asarray(known, dtype=float)
-        lead = self.x0.ndim - 2
-        if known.ndim not in (lead + 2, lead + 3) or (
-            *known.shape[:lead],
-            known.shape[-1],
-        ) != (*self.x0.shape[:lead], point.shape[-1]):
-            raise ValueError(
-                f"known of shape {known.shape} does not fit x0 of shape {tuple(self.x0.shape)}: give "
-                "(index, state) or (orbit, phase, state), with the probes first if x0 has them."
-            )
-        cycles = known if known.ndim == lead + 3 else known[..., None, :]
-        cycles = cycles.reshape(len(point), *cycles.shape[lead:])
         for probe, i in np.argwhere((kind == KINDS[0]) | (kind == KINDS[1])):
-            for k, cycle in enumerate(cycles[probe]):
+            for k, cycle in enumerate(known[probe]):
                 cycle = cycle[~np.isnan(cycle).any(-1)]
                 if not len(cycle):
                     continue
                 radius = 1e-6 * max(1.0, np.abs(cycle).max())
-                if self.flow is not None:
+                if self.flow is not None:  # between two phases
                     radius += np.linalg.norm(cycle - np.roll(cycle, 1, 0), axis=-1).max()
                 if np.linalg.norm(cycle - point[probe, i], axis=-1).min() <= radius:
                     index[probe, i] = k
                     break
         return index
+
+
+def _known_cycles(known: Any, x0: Tensor) -> np.ndarray | None:
+    """Known points and cycles alike, `(probe, orbit, phase, state)`."""
+    if known is None:
+        return None
+    known, lead = np.asarray(known, dtype=float), x0.shape[:-2]
+    fits = known.ndim - len(lead) in (2, 3) and known.shape[: len(lead)] == lead
+    if not fits or known.shape[-1] != x0.shape[-1]:
+        raise ValueError(
+            f"known of shape {known.shape} does not fit x0 of shape {tuple(x0.shape)}: give "
+            "(index, state) or (orbit, phase, state), with the probes first if x0 has them."
+        )
+    known = known if known.ndim == len(lead) + 3 else known[..., None, :]
+    return known.reshape(lead.numel(), *known.shape[len(lead) :])
 
 
 class _Scaled:

@@ -190,7 +190,7 @@ class _Search:
         # some were set aside before the neighbourhood they lie in was found
         self.undecided = self._outside(*self.undecided)
         # a zero beyond the box has served its turn
-        here = ((self.tight[0] <= self.high) & (self.tight[1] >= self.low)).all(-1) | True
+        here = ((self.tight[0] <= self.high) & (self.tight[1] >= self.low)).all(-1)
         self.tight = self.tight[0][here], self.tight[1][here]
         for _ in range(3):
             image = self._krawczyk(*self.tight)[1]

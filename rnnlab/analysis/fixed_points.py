@@ -54,12 +54,13 @@ def fixed_points(
 ) -> xr.Dataset:
     """Find the states that rest: F(x) = x of a map, f(x) = 0 of a vector field.
 
-    **Search.** From every start: (1) the map is iterated, and Newton's method takes over if the orbit slows
-    down: stable points. (2) Newton's method with the largest component of a step at most `max_step`, inside
-    the system's `bounds()` or, without, a box around the starts: points of any stability. (3) Levenberg and
-    Marquardt's descent of the speed |F(x) - x|, if both led nowhere. A system that offers a smaller one with
-    the same fixed points is searched in that. Whatever is found is polished by Newton's method, in the full
-    system, until rounding stops it.
+    **Search.** From every start: (1) Newton's method with the largest component of a step at most `max_step`,
+    inside the system's `bounds()` or, without, a box around the starts: points of any stability. (2) The map
+    is iterated, and Newton's method takes over where the orbit has slowed down: stable points. (3) Levenberg
+    and Marquardt's descent of the speed |F(x) - x|, if both led nowhere. Then (4) Newton's method again from
+    halfway between the points found, as many pairs as there are starts, the nearest first: between two
+    attractors there is a saddle. A system that offers a smaller one with the same fixed points is searched
+    in that. What is found is polished by Newton's method, at last in the full system, until rounding stops.
 
     **Verdict.** A fixed point has a residual below `tolerance`: the largest component of F(x) - x or f(x),
     relative to the largest of x where that is above one. Anything else is no fixed point: local minima of the
@@ -67,8 +68,9 @@ def fixed_points(
 
     **Duplicates** are points that lie within each other's error bound ||(I - J)^-1|| |F(x) - x|, where the
     residual counts as no smaller than its rounding. So two points as close as 1e-6 stay two if each is well
-    conditioned. Where I - J is nearly singular the bound is large, and what it holds is one point; it is
-    called non-hyperbolic.
+    conditioned. Where I - J is nearly singular the bound is large, and what it holds is one point, called
+    non-hyperbolic. Where F(x) - x is so flat that Newton's steps stay large, as with closed gates, a small
+    residual is no sign of a point, and it is not listed.
 
     **Completeness.** If all orbits enter a box (`bounds()`), the signs of det(I - J), det(-Df) for a vector
     field, add up to 1 over all fixed points (Lefschetz; Poincare and Hopf). A list that violates this lacks a
@@ -109,7 +111,7 @@ def fixed_points(
           non-hyperbolic if it is within 1e-6 of the circle or axis, or not resolved within the error bound;
         - `margin` `(probe, index)`: distance of that eigenvalue from the unit circle or imaginary axis;
         - `sign` `(probe, index)`: of det(I - J) or det(-Df), 1 or -1; NaN where not resolved;
-        - `hits` `(probe, index)`: starts that led there;
+        - `hits` `(probe, index)`: starts that led there; 0 if it was found halfway between others;
         - `slow_point` `(probe, slow, state)`, `slow_speed`, `slow_hits` `(probe, slow)`: minima of the speed
           (its Euclidean norm) that are no fixed points, the slowest first;
         - `starts`, `not_converged`, `index_sum` (the sum of `sign`), `unseen` (NaN without `x0`) `(probe)`.

@@ -153,6 +153,23 @@ def test_cycles_of_a_continuum_are_periodic_each_by_itself():
     assert (found.residual < 1e-6).all()
 
 
+def test_a_line_of_fixed_points():
+    class Line:
+        """x' = x, y' = y / 2: the memory of a network with a line attractor."""
+
+        def step(self, x):
+            return x * double(1.0, 0.5)
+
+        def observe(self, x):
+            return x
+
+    found = attractors(Line(), double([0.3, 1.0], [-0.2, 0.5], [0.3, -0.7]), record=100)
+    assert kinds(found) == [[("fixed point", 1)] * 2]
+    assert found.hits.values.tolist() == [2, 1]
+    assert (found.stability == "non-hyperbolic").all()
+    np.testing.assert_allclose(found.point, [[0.3, 0.0], [-0.2, 0.0]], atol=1e-6)
+
+
 def test_two_tori_are_two():
     class Rings:
         """A turn by a golden part of a circle, of radius 1 or 2; a disc of radius 1.5 is the basin of one."""

@@ -255,6 +255,18 @@ def test_several_bifurcations_on_the_way_keep_their_order():
     assert found.unstable[0, [0, -1]].values.tolist() == [0, 2]
 
 
+def test_crossings_that_cancel_within_a_step_are_seen():
+    def family(s):  # one direction loses its stability at 1, the other gains it at 1.001
+        s = torch.as_tensor(s, dtype=torch.float64)
+        gains = torch.stack((s, s - 2.001))
+        return Map(lambda x: torch.tanh(gains * x))
+
+    found = continuation(family, double([0.0, 0.0]), (0.8, 1.2))
+    assert found.bifurcation_type.values.tolist() == ["pitchfork", "period doubling"]
+    np.testing.assert_allclose(found.bifurcation_parameter, [1, 1.001], atol=1e-9)
+    assert found.unstable[0, [0, -1]].values.tolist() == [1, 1]
+
+
 def test_degenerate_forms_are_called_so():
     found = continuation(lambda s: Linear(-s * torch.eye(1).double()), double([0.0]), (0.9, 1.1))
     assert found.bifurcation_type.item() == "period doubling"

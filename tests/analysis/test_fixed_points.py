@@ -410,6 +410,12 @@ def test_where_nothing_rests_there_is_none():
     assert found.index_sum == 0
 
 
+def test_what_is_merely_flat_is_no_point():
+    # the speed exp(-x) falls below any tolerance, and there is no fixed point
+    found = fixed_points(Map(lambda x: x + torch.exp(-x)), double([0.0], [10.0], [24.0]))
+    assert found.sizes["index"] == 0
+
+
 def test_the_ghost_of_a_saddle_node_is_a_slow_point():
     height = 1e-3
     system = Map(lambda x: torch.stack((x[..., 0] + height + x[..., 0] ** 2, 0.5 * x[..., 1]), -1))

@@ -193,6 +193,14 @@ def test_two_orbits_that_nearly_agree_are_two():
     assert found.period.values.tolist() == [1, 2]
 
 
+def test_fixed_points_that_nearly_agree_are_three():
+    # just past the pitchfork: 0 and +-sqrt(3 e)
+    x0 = double([1e-4], [-1e-4], [1e-6])
+    found = periodic_orbits(TanhMap(1 + 1e-9), x0, periods=[1], duration=5)
+    np.testing.assert_allclose(np.sort(found.point.values.ravel()), [-(3e-9**0.5), 0, 3e-9**0.5], atol=1e-6)
+    assert found.sizes["orbit"] == 3
+
+
 def test_known_orbits_converge_in_few_steps():
     x0 = 0.2 * uniform(16, 2)
     old = periodic_orbits(Henon(), x0, max_period=8)

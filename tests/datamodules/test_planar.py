@@ -319,10 +319,11 @@ def test_silence_is_the_probe_and_inputs_are_bounded():
 # the best forecast
 
 
-def test_the_floor_of_the_line_is_an_integral():
+@pytest.mark.parametrize("half", [2.0, 0.3])  # wider than the noise and narrower
+def test_the_floor_of_the_line_is_an_integral(half):
     # y stays: its error is the variance of a uniform start given w(0), beside the noise; x shrinks by e^-t
-    task = LineAttractor(num_sequences=4000)
-    std, half = math.sqrt(0.1), 2.0
+    task = LineAttractor(num_sequences=4000, low=[-half, -half], high=[half, half])
+    std = math.sqrt(0.1)
     grid = np.linspace(-half, half, 2001)
     weight = np.exp(-((task.series["train"].observed[0].numpy()[..., None] - grid) ** 2) / (2 * std**2))
     weight /= weight.sum(-1, keepdims=True)
