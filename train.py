@@ -57,7 +57,8 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
         check_fits(learner, ckpt_path)
 
     checkpoints = Checkpoints(run_dir / "checkpoints", **cfg.checkpoint)
-    looks = list(instantiate(cfg.callbacks).values())
+    # an experiment may set options of a callback that was not chosen
+    looks = [instantiate(look) for look in cfg.callbacks.values() if "_target_" in look]
     progress = [Progress()] if cfg.trainer.get("enable_progress_bar", True) else []
     loggers = [MetricsCSV(run_dir), *instantiate(cfg.logger).values()]
     trainer = instantiate(

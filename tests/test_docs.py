@@ -12,6 +12,7 @@ from callbacks import AnalysisCallback
 from rnnlab.learner import SequenceLearner
 from rnnlab.maps import Linear
 from rnnlab.model import RecurrentModel
+from rnnlab.report import write_report
 from rnnlab.store import Store
 from tests.trainers import quiet_trainer
 
@@ -56,6 +57,54 @@ def test_the_yaml_of_the_guide_is_read(names):
     assert isinstance(instantiate(look)["speed"], AnalysisCallback)
 
 
+@pytest.mark.slow
+def test_any_network_gets_every_analysis_live_and_from_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    code = blocks("docs/bring_your_own.md", "python")
+    live = next(block for block in code if "watch =" in block)
+    after = next(block for block in code if "load_from_checkpoint" in block)
+    assert len([line for line in live.splitlines() if line and "import" not in line]) < 10
+    assert len([line for line in after.splitlines() if line and "import" not in line]) < 10
+    found = {}
+    for block in code[:-1]:  # the last is a sketch
+        exec(block, found)
+    looks = ("attractors", "bifurcation", "contraction", "fixed_points", "lyapunov")
+    store = Store("runs/mine/analysis.zarr")
+    assert store.names == looks
+    assert all(store.read(name).epoch.values.tolist() == list(range(0, 61, 10)) for name in looks)
+    # the pulse's sign is remembered: two stable points with a saddle between them
+    last = found["seen"].isel(epoch=-1, probe=0)
+    assert (last.unstable == 0).sum() == 2
+    assert (last.unstable == 1).sum() == 1
+    _, points, orbits, exponents, basins, bound = found["results"]
+    assert (points.unstable == 0).sum() == 2
+    assert (orbits.period == 1).sum() >= 2
+    assert exponents.exponent.sizes["mode"] == 16
+    assert (basins.attractor_kind == "fixed point").sum() == 2
+    assert (bound.upper >= bound.sampled).all()
+    layered = found["points"]
+    assert layered.point.sizes["probe"] == 5
+    assert layered.point.sizes["state"] == 80
+    assert (layered.residual.isnull() | (layered.residual < 1e-10)).all()
+    assert found["cycle"].period.item() == pytest.approx(7.15691992)  # Brusselator, a = 1, b = 3, by SciPy
+    page = write_report("runs/mine").read_text(encoding="utf-8")
+    assert all(name.capitalize().replace("_", " ") in page for name in looks)
+    assert "killed" not in page
+
+
+def test_the_guide_to_the_dynamics_says_what_is_so():
+    found = {}
+    seven, branches = blocks("docs/dynamics.md", "python")
+    torch.manual_seed(0)
+    exec(seven, found)
+    line = seven.strip().splitlines()[-1]
+    assert f"# {', '.join(map(str, eval(line, found)))}" in line
+    exec(branches, found)
+    assert found["branches"].bifurcation_type.values.tolist() == ["pitchfork"]
+    assert found["branches"].bifurcation_parameter.values.tolist() == pytest.approx([1.0], abs=1e-9)
+
+
 def test_the_readme_s_periods():
     (block,) = [b for b in blocks("README.md", "python") if "Logistic" in b]
     found = {"torch": torch}
@@ -64,7 +113,7 @@ def test_the_readme_s_periods():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/extending.md", "docs/ribeiro2020_sine.md", "docs/benchmarks.md"]
+    "name", ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
 )
 def test_links_and_pictures_are_there(name):
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -121,7 +121,7 @@ def test_products_with_weights_hold_the_exact_results(ends, entries):
 
 
 def test_products_that_underflow_are_not_lost():
-    found = F.linear(Interval(tensor(0.0), tensor(1e-200)), tensor(1e-138)[None])
+    found = F.linear(Interval(tensor(0.0), tensor(1e-301)), tensor(1e-138)[None])
     assert found.high.item() > 0
     tiny = Interval(tensor(1e-200), tensor(1e-200))
     for found in (tiny * tiny, tiny**2, F.linear(tiny, tensor(1e-200)[None])):

@@ -134,6 +134,12 @@ def test_a_run_leaves_what_it_promises(cli, tmp_path, model):
     assert not list(run_dir.rglob(".*.ckpt.*"))
 
 
+def test_options_of_a_callback_that_was_not_chosen_do_no_harm(cli, tmp_path):
+    code, out, err = cli("experiment=ribeiro2020/sine", *PLAIN, "trainer.max_epochs=1", "run_dir=run")
+    assert code == 0, err
+    assert not (tmp_path / "run/analysis.zarr").exists()
+
+
 def test_seed_decides_everything(cli, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert cli(*WATCHED, "trainer.max_epochs=2", f"run_dir={name}", f"seed={seed}")[0] == 0

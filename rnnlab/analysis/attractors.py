@@ -61,9 +61,9 @@ def attractors(
     - "fixed point" or "periodic orbit", if it returns after p steps and Newton's method finds an orbit of
       period p where it is (see `periodic_orbits`, whose residual and kind are given); or, where the cycle is
       one of a continuum and Newton's method has nothing to converge to, if it closes by its rotation number;
-    - "torus", quasi-periodic, if it does not return, its rotation number is no fraction (see
-      `rotation_number`), or unknown though it has settled, as where a torus has more dimensions than one;
-      and its leading exponent adds up to less than 5 nats over the run;
+    - "torus", quasi-periodic, if it does not return, though it has settled or its rotation number is known
+      and no fraction (see `rotation_number`), and its leading exponent adds up to less than 5 nats over the
+      run;
     - "chaos", if it stays finite with a leading exponent that adds up to more than that and is more than
       three standard errors above zero. A long chaotic transient looks the same;
     - "diverged", if it leaves the finite numbers;
@@ -295,11 +295,10 @@ class _Search:
         turning = rotation_number(torch.from_numpy(self.trail), max_period=self.max_period)
         rotation, turn = turning.rotation.values, turning.kind.values
         neutral = rest & (np.abs(exponent) <= GROWTH / (steps * self.unit))
-        lost = ~(turning.error.values <= turning.tolerance)
 
         kind = np.full(self.rows, "undecided", dtype="<U14")
         kind[rest & ~self.settled & (exponent > bound)] = "chaos"
-        kind[neutral & ((turn == "torus") | self.settled & lost)] = "torus"
+        kind[neutral & ((turn == "torus") | self.settled)] = "torus"
         kind[neutral & self.settled & (turn == "periodic")] = "periodic orbit"
         period = np.where(kind == "periodic orbit", turning.period.values, -1).astype(float)
         residual, curves = np.full(self.rows, np.nan), None

@@ -22,6 +22,7 @@ from rnnlab.systems import System, VectorField, bounds, is_flow, jacobian, law, 
 CHUNK = 4096  # parts at a time: what one core keeps in its cache
 CANDIDATES = 32  # Newton's method is started in so many of them at most
 HYPERBOLIC = 1e-6  # eigenvalues nearer to the border of stability are called on it
+GAP = 1e3  # undecided parts nearer to each other than so many times the resolution count as one
 HALVINGS = 40  # a neighbourhood is tried at half-widths from 1/2 down to 2^-HALVINGS of the box's widths
 
 
@@ -74,7 +75,8 @@ def certified_fixed_points(
           circle (to the right of the imaginary axis), the smallest distance from it, and "stable node",
           "stable focus", "unstable node", "unstable focus", "saddle", or "non-hyperbolic" if that distance
           is below 1e-6; a focus if the eigenvalue nearest to deciding otherwise is complex;
-        - `undecided_low`, `undecided_high` `(cluster, state)`: hulls of undecided parts that touch.
+        - `undecided_low`, `undecided_high` `(cluster, state)`: hulls of undecided parts that touch, or
+          nearly: a thousand times the `resolution` apart at most.
 
         Attributes: `certified` and `undecided`, the numbers of points and of clusters; `undecided_boxes` and
         `undecided_volume`, relative to the box; `index_sum`, the sum of `sign`, which is 1 for a system that
@@ -305,18 +307,17 @@ def _determinant(matrix: Any) -> Any:
     return total
 
 
-def _clusters(low: Tensor, high: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Hulls `(cluster, n)` of boxes that touch, one by the next."""
+def _clusters(low: Tensor, high: Tensor, size: Tensor, gap: float) -> tuple[Tensor, Tensor]:
+    """Hulls `(cluster, n)` of boxes within `gap` of each other, relative to `size`, one by the next."""
     if not len(low):
         return low, high
-    center, radius = to_numpy((low + high) / 2 / size), to_numpy((high - low) / 2 / size)
+    center, radius = to_numpy((low + high) / 2 / size), to_numpy((high - low) / 2 / size) + gap / 2
     pairs = KDTree(center).query_pairs(2 * radius.max() * (1 + 1e-9), p=np.inf, output_type="ndarray")
     first, second = pairs.T
-    touch = (
-        np.abs(center[first] - center[second]) <= (radius[first] + radius[second]) * (1 + 1e-9) + 1e-15
-    ).all(-1)
-    links = coo_array((np.ones(touch.sum()), pairs[touch].T), shape=(len(center),) * 2)
-    count, label = connected_components(links, directed=False)
+    near = np.abs(center[first] - center[second]) <= (radius[first] + radius[second]) * (1 + 1e-9) + 1e-15
+    links = pairs[near.all(-1)].T
+    graph = coo_array((np.ones(links.shape[1]), (links[0], links[1])), shape=(len(center),) * 2)
+    count, label = connected_components(graph, directed=False)
     index = torch.as_tensor(label, dtype=torch.int64)[:, None].expand_as(low)
     hull = low.new_full((count, low.shape[-1]), math.inf)
     return hull.scatter_reduce(0, index, low, "amin"), (-hull).scatter_reduce(0, index, high, "amax")
@@ -349,7 +350,10 @@ def _dataset(system: Any, search: _Search, lift: Callable[[Any], Any]) -> xr.Dat
     sign = search.signs()
     columns = [*point.round(decimals=6).mT.flip(0), unstable]
     rows = torch.from_numpy(np.lexsort([to_numpy(column) for column in columns]))
-    hull = as_interval(lift(Interval(*_clusters(*search.undecided, search.size))))
+    clusters = _clusters(*search.undecided, search.size, 0.0)
+    if len(clusters[0]) < 2000:  # around one degenerate point there may be many, close together
+        clusters = _clusters(*clusters, search.size, GAP * search.resolution)
+    hull = as_interval(lift(Interval(*clusters)))
     volume = ((search.undecided[1] - search.undecided[0]) / (search.high - search.low)).prod(-1).sum()
     by_index = {
         "point": (("state",), point),

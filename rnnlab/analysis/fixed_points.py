@@ -112,8 +112,8 @@ def fixed_points(
         - `margin` `(probe, index)`: distance of that eigenvalue from the unit circle or imaginary axis;
         - `sign` `(probe, index)`: of det(I - J) or det(-Df), 1 or -1; NaN where not resolved;
         - `hits` `(probe, index)`: starts that led there; 0 if it was found halfway between others;
-        - `slow_point` `(probe, slow, state)`, `slow_speed`, `slow_hits` `(probe, slow)`: minima of the speed
-          (its Euclidean norm) that are no fixed points, the slowest first;
+        - `slow_point` `(probe, slow, state)`, `slow_y` `(probe, slow, observable)`, `slow_speed`, `slow_hits`
+          `(probe, slow)`: minima of the speed (its Euclidean norm) that are no fixed points, the slowest first;
         - `starts`, `not_converged`, `index_sum` (the sum of `sign`), `unseen` (NaN without `x0`) `(probe)`.
 
         The attributes hold the options and, once more, `index_sum` and `not_converged`.
@@ -189,6 +189,7 @@ def fixed_points(
             slowest,
             {
                 "slow_point": (ends, "state"),
+                "slow_y": (observe(system, ends), "observable"),
                 "slow_speed": (speed,),
                 "slow_hits": (slow_hits.gather(-1, slow_label.clamp(min=0)),),
             },
@@ -218,6 +219,7 @@ def fixed_points(
         variables,
         attrs={
             "analysis": "fixed_points",
+            "time": "continuous" if zeros.flow else "discrete",
             "tolerance": tolerance,
             "iterations": iterations,
             "max_steps": max_steps,

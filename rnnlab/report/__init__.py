@@ -19,6 +19,9 @@ from rnnlab.report.words import describe
 
 __all__ = ["describe", "main", "write_report"]
 
+# any of these makes a directory that of a run; in a project of your own it may be the analyses alone
+TRACES = ("config.yaml", "metrics.csv", "status.json", "analysis.zarr")
+
 
 def write_report(run_dir: str | Path) -> Path:
     """Make `report.html` of a run, in one move: a browser finds the old page or the new one.
@@ -37,10 +40,8 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir} is not there: give the directory of a run.")
-    if not any((run_dir / name).is_file() for name in ("config.yaml", "metrics.csv", "status.json")):
-        raise FileNotFoundError(
-            f"{run_dir} holds no run: there is neither config.yaml nor metrics.csv in it."
-        )
+    if not any((run_dir / name).exists() for name in TRACES):
+        raise FileNotFoundError(f"{run_dir} holds no run: there is none of {', '.join(TRACES)} in it.")
     content = render(Record(run_dir))
     path = run_dir / "report.html"
     partial = run_dir / f".report.html.{os.getpid()}"

@@ -12,7 +12,7 @@ import pandas as pd
 from rnnlab.figures import training
 from rnnlab.report.parts import clock, duration, images, plotly, section, table, text
 from rnnlab.report.record import Record
-from rnnlab.report.sections import show
+from rnnlab.report.sections import SECTIONS, show
 
 
 def render(record: Record) -> str:
@@ -44,7 +44,8 @@ def _header(record: Record) -> str:
         (config.get("trainer") or {}).get("max_epochs") if isinstance(config.get("trainer"), dict) else None
     )
     done = int(np.max(metrics.index)) if len(metrics) else 0
-    facts["epochs"] = f"{done} of {bound}" if bound else f"{done}"
+    if done or bound:
+        facts["epochs"] = f"{done} of {bound}" if bound else f"{done}"
     if best := _best(record):
         facts[f"best {best[0]}"] = f"{best[1]:.4g} at epoch {best[2]}"
     cards = "".join(
@@ -60,12 +61,14 @@ def _header(record: Record) -> str:
         "stopped": text(record.status.get("ended") or last),
         "running": f"last number at {last}; this page renews itself",
         "silent": f"killed or still running: last number at {last}",
+        "foreign": f"last look at {last}",
     }[state]
+    badge = {"silent": "unfinished", "foreign": "analyses"}.get(state, state)
     error = record.status.get("error")
     problem = f'<p class="note">{text(error)}</p>' if error else ""
     return (
         f"<header><h1>{text(record.run_dir.resolve().name)}</h1>"
-        f'<p><span class="state {state}">{"unfinished" if state == "silent" else state}</span> '
+        f'<p><span class="state {state}">{badge}</span> '
         f"{sentence}. Page made {clock(datetime.now(UTC).timestamp())}.</p>"
         f"{problem}<dl>{cards}</dl></header>"
     )
@@ -95,7 +98,8 @@ def _best(record: Record) -> tuple[str, float, int] | None:
 def _analyses(record: Record) -> Iterable[str]:
     pictures = record.pictures
     names = record.store.names if record.store is not None else ()
-    for name in names:
+    order = list(SECTIONS)
+    for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
         own = [path for path in pictures if path.stem == name or path.stem.startswith(f"{name}_")]
         pictures = [path for path in pictures if path not in own]
         try:
@@ -114,6 +118,8 @@ def _analyses(record: Record) -> Iterable[str]:
 def _training(record: Record) -> str:
     analyses = record.store.names if record.store is not None else ()
     shown = record.metrics.loc[:, [str(name).partition("/")[0] not in analyses for name in record.metrics]]
+    if record.state == "foreign" and not len(shown):
+        return ""
     if not shown.count().sum():
         return section("Training", "<p>No epoch has ended yet.</p>")
     baselines = record.status.get("baselines")

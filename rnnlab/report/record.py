@@ -62,12 +62,19 @@ class Record:
     def last_sign(self) -> float:
         """When the run wrote its last number, seconds since 1970."""
         files = [self.run_dir / name for name in ("metrics.csv", "status.json", "config.yaml")]
+        files += self.run_dir.glob("analysis.zarr/*/zarr.json")
         return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
     @property
     def state(self) -> str:
-        """`finished`, `failed`, `stopped`, `running`, or `silent`: killed, or running without new numbers."""
+        """How the run stands.
+
+        `finished`, `failed`, `stopped`, `running`, or `silent`: killed, or running without new numbers; or
+        `foreign`: a training of somebody else's, which left analyses and nothing that tells.
+        """
         said = self.status.get("state")
+        if said is None and not self.config:
+            return "foreign"
         if said in ("finished", "failed", "stopped"):
             return str(said)
         fresh = datetime.now(UTC).timestamp() - self.last_sign < SILENCE

@@ -184,10 +184,11 @@ def _share(count: int, total: int, what: str) -> str:
 
 
 # how an analysis is shown, by its name in the store; all others are shown by `generic`
+# in the order of the page
 SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
-    "attractors": _attractors,
     "bifurcation": _bifurcation,
-    "contraction": _contraction,
+    "attractors": _attractors,
     "fixed_points": _fixed_points,
     "lyapunov": _lyapunov,
+    "contraction": _contraction,
 }

@@ -211,6 +211,14 @@ def test_too_slow_or_too_long_is_undecided():
     assert attractors(Logistic(3.5698), double([0.3]), max_period=64).period.item() == 64
 
 
+def test_an_unstable_cycle_nearby_is_not_mistaken_for_the_stable_one_that_split_off_it():
+    # period 512, whose points lie in pairs closer than the tolerance to the unstable cycle of 256
+    found = attractors(
+        Logistic(3.5699442), double([0.3]), record=520, max_burn_in=4000, max_period=256, steps=500
+    )
+    assert found.kind.item() == "undecided"
+
+
 def test_a_start_on_an_unstable_point_stays_and_is_told():
     found = attractors(TanhMap(2.0), double([0.0], [0.5], [0.7]), record=100)
     assert found.stability.values.tolist() == ["stable node", "unstable node"]
@@ -237,6 +245,22 @@ def test_limit_cycle_whose_period_is_a_whole_number_of_steps():
     found = attractors(system, random(4, 2) + 0.1, record=400, steps=50)
     assert kinds(found) == [[("periodic orbit", found.period[0])]]
     assert found.period.item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_torus_of_a_flow_does_not_close():
+    class TwoClocks:
+        """Two circles, of radius 1 and 1/2, passed at rates whose ratio is golden."""
+
+        def velocity(self, x):
+            slow = Hopf(1.0, 1.0).velocity(x[..., :2])
+            return torch.cat((slow, 0.5 * Hopf(1.0, (1 + math.sqrt(5)) / 2).velocity(2 * x[..., 2:])), -1)
+
+        def observe(self, x):
+            return x
+
+    found = attractors(Flow(TwoClocks(), 0.3, 2), random(2, 4) + 0.1, record=800, steps=40)
+    assert set(found.kind.values) == {"torus"}
+    assert np.isnan(found.period).all()
 
 
 def test_lorenz_equilibria_and_chaos():

@@ -217,10 +217,26 @@ def test_the_published_portraits_of_the_gated_field(field, counts):
         np.testing.assert_allclose(np.abs(found.point[:4]), 0.858559636640, atol=1e-11)
 
 
-def test_the_published_degenerate_portrait_is_undecided():
-    found = certified_fixed_points(Field((2, 0, 0, 2), (-1, 0, 0, -1)))  # table 3, iv
-    assert found.undecided >= 1
+@pytest.mark.parametrize(
+    ("field", "undecided", "certified"),
+    [
+        (
+            Field((2, 0, 0, 2), (-1, 0, 0, -1)),
+            3,
+            1,
+        ),  # table 3, iv: (0, 0), (0, a), (a, 0) degenerate, (a, a) not
+        (Field((2, 0, 0, 2), (1, -1, 1, 1)), 1, 3),  # v
+        (Field((2, 0, 0, 2), (5, 9, 5, 9)), 1, 4),  # figure 4a: the Jacobian at the origin is zero
+        (Field((2, 0, 0, 2), (5, 9, 9, 5)), 1, 3),  # figure 4b: the same
+    ],
+)
+def test_the_published_degenerate_portraits_are_undecided(field, undecided, certified):
+    found = certified_fixed_points(field)
     assert not found.complete
+    assert (found.undecided, found.certified) == (undecided, certified)
+    holds_origin = (found.undecided_low <= 0) & (found.undecided_high >= 0)
+    assert int(holds_origin.all("state").sum()) == 1
+    assert not (abs(found.point) < 1e-3).all("state").any()
 
 
 def test_a_curve_of_fixed_points_spends_the_budget():

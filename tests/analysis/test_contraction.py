@@ -116,6 +116,18 @@ def test_norms_of_matrices_are_bounded_from_above_and_closely(size, seed, scale)
     assert _stretch(matrix.abs(), weights) <= max(radius, 1e-6 * largest) * (1 + 1e-5)
 
 
+def test_norms_are_bounded_however_bad_the_eigenvectors(monkeypatch):
+    matrix = states(5, 5)
+    truth = [float(torch.linalg.matrix_norm(part, 2)) for part in (matrix, matrix.abs())]
+
+    def bad(a):
+        return a.diagonal(), torch.eye(5).double()
+
+    monkeypatch.setattr(torch.linalg, "eigh", bad)
+    assert truth[0] <= _norm(matrix) < 3 * truth[0]
+    assert truth[1] <= _non_negative_norm(matrix.abs()) < 3 * truth[1]
+
+
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("gain", [0.5, 1.0, 3.0])
 def test_the_chain_holds_for_every_cell(name, gain):

@@ -123,7 +123,9 @@ def test_lorenz_as_field_and_as_flow():
 def test_integration_error_is_of_fourth_order_and_tells_the_truth():
     # the attracting circle of radius 1: exponents 0 and -2 for the true flow
     coarse, fine = (
-        lyapunov_spectrum(Hopf(1.0, 3.0), double([1.0, 0.0]), steps=round(12 / dt), discard=round(8 / dt), dt=dt)
+        lyapunov_spectrum(
+            Hopf(1.0, 3.0), double([1.0, 0.0]), steps=round(12 / dt), discard=round(8 / dt), dt=dt
+        )
         for dt in (0.1, 0.05)
     )
     for found in (coarse, fine):

@@ -124,6 +124,22 @@ def test_limit_cycle_of_a_flow():
     assert rotation_number(y).rotation.item() == pytest.approx(2 * 0.05 / (2 * math.pi), abs=1e-6)
 
 
+def test_an_angle_that_runs_back_for_a_while():
+    theta = 2 * math.pi * GOLDEN / 12 * torch.arange(4000).double()
+    phi = theta + 1.5 * theta.sin()
+    assert (phi.diff() < 0).any()
+    found = rotation_number(torch.stack((phi.cos(), phi.sin()), -1)[None])
+    assert found.kind.item() == "torus"
+    assert found.rotation.item() == pytest.approx(GOLDEN / 12, abs=1e-9)
+
+
+def test_a_cycle_longer_than_what_is_looked_for_is_undecided_where_its_turn_is_a_fraction():
+    # at r = 3.5698 the period is 64, and every second step is half a turn away
+    y = settled(Logistic(3.5698), double([0.3]))
+    assert rotation_number(y, max_period=16).kind.item() == "undecided"
+    assert rotation_number(y, max_period=16).rotation.item() == pytest.approx(0.5, abs=1e-9)
+
+
 def test_batches_and_rest_and_runaways():
     still = torch.full_like(circle(0.1), 0.7)
     lost = circle(0.1)
