@@ -62,7 +62,10 @@ def points(system: System, x0: Tensor, *, modes: int, **options: Any) -> xr.Data
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning)
         seen = fixed_points(system, x0, **options)
-    for name in ("index_sum", "not_converged"):  # variables too; of all probes, where attributes are of a part
+    for name in (
+        "index_sum",
+        "not_converged",
+    ):  # variables too; of all probes, where attributes are of a part
         seen.attrs.pop(name)
     return seen.isel(mode=slice(modes))
 

@@ -58,7 +58,7 @@ def leading_exponents(system: Any, x0: Any, *, count: int, **options: Any) -> xr
 
 
 def summary(look: xr.Dataset) -> dict[str, float]:
-    """Scalars of one look: the leading exponent, its mean and largest over probes; the share of chaotic probes."""
+    """Scalars of one look: the leading exponent, its mean and largest over probes; the share of chaos."""
     leading = look["exponent"].isel(mode=0)
     error = look["standard_error"].isel(mode=0)
     return {

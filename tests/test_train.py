@@ -135,7 +135,7 @@ def test_a_run_leaves_what_it_promises(cli, tmp_path, model):
 
 
 def test_options_of_a_callback_that_was_not_chosen_do_no_harm(cli, tmp_path):
-    code, out, err = cli("experiment=ribeiro2020/sine", *PLAIN, "trainer.max_epochs=1", "run_dir=run")
+    code, _, err = cli("experiment=ribeiro2020/sine", *PLAIN, "trainer.max_epochs=1", "run_dir=run")
     assert code == 0, err
     assert not (tmp_path / "run/analysis.zarr").exists()
 

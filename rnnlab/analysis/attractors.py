@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from scipy import stats
 from scipy.spatial import KDTree
+from scipy.special import betaincinv
 from torch import Tensor
 
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
@@ -505,8 +505,8 @@ class _Scaled:
 def interval(hits: np.ndarray, number: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Clopper and Pearson's interval of the probability of what happened `hits` times in `number`."""
     tail = (1 - confidence) / 2
-    low = np.where(hits > 0, stats.beta.ppf(tail, np.maximum(hits, 1), number - hits + 1), 0.0)
-    high = np.where(hits < number, stats.beta.isf(tail, hits + 1, np.maximum(number - hits, 1)), 1.0)
+    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), number - hits + 1, tail), 0.0)
+    high = np.where(hits < number, betaincinv(hits + 1, np.maximum(number - hits, 1), 1 - tail), 1.0)
     return low, high
 
 

@@ -15,13 +15,13 @@ from scipy.spatial import KDTree
 from torch import Tensor
 from tqdm import tqdm
 
+from rnnlab.analysis.stability import classify, leading_first
 from rnnlab.analysis.states import one_thread, to_numpy
 from rnnlab.intervals import Interval, as_interval, differentiate, neg
 from rnnlab.systems import System, VectorField, bounds, is_flow, jacobian, law, observe, reduced
 
 CHUNK = 4096  # parts at a time: what one core keeps in its cache
 CANDIDATES = 32  # Newton's method is started in so many of them at most
-HYPERBOLIC = 1e-6  # eigenvalues nearer to the border of stability are called on it
 GAP = 1e3  # undecided parts nearer to each other than so many times the resolution count as one
 HALVINGS = 40  # a neighbourhood is tried at half-widths from 1/2 down to 2^-HALVINGS of the box's widths
 
@@ -323,33 +323,16 @@ def _clusters(low: Tensor, high: Tensor, size: Tensor, gap: float) -> tuple[Tens
     return hull.scatter_reduce(0, index, low, "amin"), (-hull).scatter_reduce(0, index, high, "amax")
 
 
-def _spectrum(system: Any, point: Tensor) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """Eigenvalues, number of unstable directions, distance from the border of stability, and kind."""
-    matrices = jacobian(system, point) if len(point) else point.new_zeros(0, *2 * point.shape[-1:])
-    values = torch.linalg.eigvals(matrices)
-    size = values.real if is_flow(system) else values.abs()
-    order = np.lexsort((-to_numpy(values.imag), -to_numpy(size.round(decimals=9))))
-    values = values.gather(-1, torch.from_numpy(order))
-    beyond = values.real if is_flow(system) else values.abs() - 1
-    margin, nearest = beyond.abs().min(-1)
-    decider = values.gather(-1, nearest[:, None])[:, 0]
-    unstable = (beyond > HYPERBOLIC).sum(-1)
-    some, every = to_numpy(unstable > 0), to_numpy(unstable == values.shape[-1])
-    turns = to_numpy(decider.imag.abs() > HYPERBOLIC * decider.abs())
-    kind = np.char.add(np.where(some, "unstable ", "stable "), np.where(turns, "focus", "node"))
-    kind = np.where(some & ~every, "saddle", kind)
-    return values, unstable, margin, np.where(to_numpy(margin < HYPERBOLIC), "non-hyperbolic", kind)
-
-
 def _dataset(system: Any, search: _Search, lift: Callable[[Any], Any]) -> xr.Dataset:
     full = as_interval(lift(Interval(*search.tight)))
     point = _middle(full)
     radius = torch.maximum(full.high - point, point - full.low) * (1 + 1e-15)
     residual = torch.linalg.vector_norm(law(system)(point) - (0 if is_flow(system) else point), dim=-1)
-    values, unstable, margin, kind = _spectrum(system, point)
+    matrices = jacobian(system, point) if len(point) else point.new_zeros(0, *2 * point.shape[-1:])
+    values = leading_first(to_numpy(torch.linalg.eigvals(matrices)), flow=is_flow(system))
+    unstable, kind, margin = classify(values, flow=is_flow(system))
     sign = search.signs()
-    columns = [*point.round(decimals=6).mT.flip(0), unstable]
-    rows = torch.from_numpy(np.lexsort([to_numpy(column) for column in columns]))
+    rows = np.lexsort([*to_numpy(point.round(decimals=6).mT.flip(0)), unstable])
     clusters = _clusters(*search.undecided, search.size, 0.0)
     if len(clusters[0]) < 2000:  # around one degenerate point there may be many, close together
         clusters = _clusters(*clusters, search.size, GAP * search.resolution)
@@ -364,11 +347,14 @@ def _dataset(system: Any, search: _Search, lift: Callable[[Any], Any]) -> xr.Dat
         "eigenvalue": (("mode",), values),
         "unstable": ((), unstable),
         "margin": ((), margin),
+        "kind": ((), kind),
     }
     return xr.Dataset(
         {
-            **{name: (("index", *axes), to_numpy(part[rows])) for name, (axes, part) in by_index.items()},
-            "kind": (("index",), kind[rows.numpy()]),
+            **{
+                name: (("index", *axes), (to_numpy(part) if isinstance(part, Tensor) else part)[rows])
+                for name, (axes, part) in by_index.items()
+            },
             "undecided_low": (("cluster", "state"), to_numpy(hull.low)),
             "undecided_high": (("cluster", "state"), to_numpy(hull.high)),
         },

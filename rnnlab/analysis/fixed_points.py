@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
+from rnnlab.analysis.stability import classify, leading_first
 from rnnlab.analysis.states import batch_axes, check_states, one_thread, to_numpy
 from rnnlab.systems import (
     System,
@@ -27,7 +28,6 @@ from rnnlab.systems import (
     reduced,
 )
 
-HYPERBOLIC = 1e-6  # closer to the unit circle (the imaginary axis) than this, an eigenvalue decides nothing
 SETTLING, SETTLED = (
     1e-2,
     1e-4,
@@ -113,7 +113,7 @@ def fixed_points(
         - `sign` `(probe, index)`: of det(I - J) or det(-Df), 1 or -1; NaN where not resolved;
         - `hits` `(probe, index)`: starts that led there; 0 if it was found halfway between others;
         - `slow_point` `(probe, slow, state)`, `slow_y` `(probe, slow, observable)`, `slow_speed`, `slow_hits`
-          `(probe, slow)`: minima of the speed (its Euclidean norm) that are no fixed points, the slowest first;
+          `(probe, slow)`: minima of the speed (Euclidean norm) that are no fixed points, the slowest first;
         - `starts`, `not_converged`, `index_sum` (the sum of `sign`), `unseen` (NaN without `x0`) `(probe)`.
 
         The attributes hold the options and, once more, `index_sum` and `not_converged`.
@@ -156,7 +156,9 @@ def fixed_points(
         spectrum = torch.full_like(points.x, math.nan, dtype=torch.complex128)
         if eigenvalues:
             (spectrum,) = _by_parts(partial(_spectrum, zeros), points.x, points.there, bar)
-    unstable, kind, margin = _classify(spectrum, zeros.flow, points)
+    stability = classify(to_numpy(spectrum), flow=zeros.flow)
+    unstable, margin = (torch.from_numpy(values).to(x.device) for values in stability[::2])
+    kind = np.where(to_numpy(points.sign.isnan()) & (stability.kind != ""), "non-hyperbolic", stability.kind)
 
     # starts that led to a point, and whether no other did
     led = (label[..., None] == torch.arange(points.there.shape[-1], device=x.device)).any(-2)
@@ -595,27 +597,9 @@ def _spectrum(zeros: _Zeros, x: Tensor, go: Tensor) -> tuple[Tensor]:
     """Eigenvalues of the Jacobian, `(*probe, index, mode)`, the least stable first."""
     spectrum = torch.full_like(x, math.nan, dtype=torch.complex128)
     if bool(go.any()):
-        values = torch.linalg.eigvals(jacobian(zeros.system, x)[go])
-        size = values.real if zeros.flow else values.abs()
-        order = np.lexsort((-to_numpy(values.imag), -to_numpy(size.round(decimals=9))))
-        spectrum[go] = values.gather(-1, torch.from_numpy(order).to(x.device))
+        values = to_numpy(torch.linalg.eigvals(jacobian(zeros.system, x)[go]))
+        spectrum[go] = torch.from_numpy(leading_first(values, flow=zeros.flow)).to(x.device)
     return (spectrum,)
-
-
-def _classify(spectrum: Tensor, flow: bool, points: _Points) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Number of unstable directions, kind, and distance of the nearest eigenvalue from deciding otherwise."""
-    beyond = spectrum.real if flow else spectrum.abs() - 1
-    margin, nearest = beyond.abs().min(-1)
-    decider = spectrum.gather(-1, nearest[..., None])[..., 0]
-    focus = to_numpy(decider.imag.abs() > HYPERBOLIC * decider.abs())
-    known = to_numpy(~margin.isnan())
-    unstable = (beyond > HYPERBOLIC).sum(-1).where(~margin.isnan(), -1)
-    some, every = (to_numpy(unstable) > 0), (to_numpy(unstable) == spectrum.shape[-1])
-    kind = np.where(some, "unstable ", "stable ").astype("U14")
-    kind = np.char.add(kind, np.where(focus, "focus", "node"))
-    kind = np.where(some & ~every, "saddle", kind)
-    kind = np.where(to_numpy((margin < HYPERBOLIC) | points.sign.isnan()), "non-hyperbolic", kind)
-    return unstable, np.where(known, kind, "").astype("U14"), margin
 
 
 def _order(points: _Points, unstable: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnnlab.analysis.limit_cycles import Cycle, find_cycles
 from rnnlab.analysis.map_orbits import DEGENERATE, Orbit, find_orbits
-from rnnlab.analysis.shooting import kind
+from rnnlab.analysis.stability import Stability, classify
 from rnnlab.analysis.states import check_states, to_numpy
 from rnnlab.systems import System, VectorField, is_flow, observe
 
@@ -288,7 +288,7 @@ def _assemble(
     """The dataset of the orbits found of each probe."""
     flow = is_flow(system)
     kinds = [
-        [kind(_transversal(orbit.multiplier) if flow else orbit.multiplier) for orbit in rows]
+        [classify(_transversal(orbit.multiplier) if flow else orbit.multiplier) for orbit in rows]
         for rows in found
     ]
     table = [
@@ -308,7 +308,7 @@ def _assemble(
     period = np.full(shape, np.nan) if flow else np.full(shape, -1)
     name = np.full(shape, "", dtype="<U14")
     for probe, rows in enumerate(table):
-        for i, (orbit, (what, unstable, margin)) in enumerate(rows):
+        for i, (orbit, (unstable, what, margin)) in enumerate(rows):
             at = probe, i
             point[probe, i, : len(orbit.point)] = orbit.point
             multiplier[at], period[at], name[at] = orbit.multiplier, orbit.period, what
@@ -352,5 +352,5 @@ def _transversal(multiplier: np.ndarray) -> np.ndarray:
     return np.delete(multiplier, np.argmin(np.abs(multiplier - 1)))
 
 
-def _rank(orbit: Orbit, named: tuple[str, int, float]) -> tuple[Any, ...]:
-    return round(orbit.period, 6), named[1], tuple(orbit.point[0].round(6) + 0.0)
+def _rank(orbit: Orbit, stability: Stability) -> tuple[Any, ...]:
+    return round(orbit.period, 6), int(stability.unstable), tuple(orbit.point[0].round(6) + 0.0)

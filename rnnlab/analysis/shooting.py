@@ -10,9 +10,6 @@ from torch import Tensor
 
 from rnnlab.analysis.states import one_thread
 
-# distance from the unit circle below which stability is not decided
-HYPERBOLIC = 1e-6
-
 Border = tuple[Tensor, Tensor]
 
 
@@ -180,20 +177,6 @@ def _eigenvalues(C: np.ndarray, R: np.ndarray) -> np.ndarray:
     values = np.concatenate(groups).astype(complex)
     # nine digits of the modulus: those of a conjugate pair may differ in the last one
     return np.array(sorted(values, key=lambda value: (-float(f"{abs(value):.9e}"), -value.real, -value.imag)))
-
-
-def kind(multiplier: np.ndarray) -> tuple[str, int, float]:
-    """Name, number of unstable directions and distance to the unit circle of multipliers `(mode,)`."""
-    beyond = np.abs(multiplier) - 1
-    unstable = int((beyond > HYPERBOLIC).sum())
-    margin = float(np.abs(beyond).min(initial=np.inf))
-    if not margin > HYPERBOLIC:
-        return "non-hyperbolic", unstable, margin
-    if 0 < unstable < len(multiplier):
-        return "saddle", unstable, margin
-    decider = multiplier[np.argmin(np.abs(beyond))]
-    turns = abs(decider.imag) > HYPERBOLIC * abs(decider)
-    return f"{'unstable' if unstable else 'stable'} {'focus' if turns else 'node'}", unstable, margin
 
 
 def first_phase(points: np.ndarray, error: float) -> int:
