@@ -105,11 +105,13 @@ def test_the_guide_to_the_dynamics_says_what_is_so():
     assert found["branches"].bifurcation_parameter.values.tolist() == pytest.approx([1.0], abs=1e-9)
 
 
-def test_the_readme_s_periods():
+def test_the_readme_s_maps():
     (block,) = [b for b in blocks("README.md", "python") if "Logistic" in b]
     found = {"torch": torch}
-    exec(block.replace("orbit(Logistic(r)", "seen = orbit(Logistic(r)").replace(").period", ")"), found)
-    assert found["seen"].period.values.ravel().tolist() == [1, 2, 4, 8, 3]
+    exec(block.replace("\norbit(", "\nseen = orbit(").replace("\ncertified_", "\nproved = certified_"), found)
+    assert found["seen"].values.ravel().tolist() == [1, 2, 4, 8, 3]
+    assert found["proved"].shape == (3, 3)
+    assert "# all three, proved" in block
 
 
 @pytest.mark.parametrize(
