@@ -44,9 +44,9 @@ class AnalysisCallback(pl.Callback):
     """Looks at the network every few epochs: says when to look and where to put what was seen.
 
     A look freezes a float64 copy of the network, holds each probe input, runs the analysis from the same
-    random initial states every time, and appends the result to the store before training goes on. With
-    several processes the probes are shared out. Training is not touched: weights, gradients, random streams
-    and modes are the same with and without it.
+    random initial states every time (unless `fresh`), and appends the result to the store before training
+    goes on. With several processes the probes are shared out. Training is not touched: weights, gradients,
+    random streams and modes are the same with and without it.
 
     Args:
         name: Name of the analysis in the store, the figures and the log.
@@ -55,6 +55,7 @@ class AnalysisCallback(pl.Callback):
         samples: Number of random initial states, the same for every probe.
         std: Their standard deviation (normal distribution, mean zero), for every component of the state.
         seed: Seed of the initial states.
+        fresh: Draw new initial states at every look, from the seed and the epoch. Default: the same ones.
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
         summary: From one look to scalars for the log.
@@ -78,6 +79,7 @@ class AnalysisCallback(pl.Callback):
         samples: int = 4,
         std: float = 1.0,
         seed: int = 0,
+        fresh: bool = False,
         draw: Draw | None = None,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
         warm: Callable[[xr.Dataset], dict[str, Any]] | None = None,
@@ -91,7 +93,7 @@ class AnalysisCallback(pl.Callback):
         if std < 0:
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
         self.name, self.analysis, self.every = name, analysis, every
-        self.samples, self.std, self.seed = samples, std, seed
+        self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
         self.draw, self.summary, self.warm = draw, summary, warm
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
@@ -128,9 +130,9 @@ class AnalysisCallback(pl.Callback):
         if trainer.is_global_zero and self.store is not None and self.name in self.store:
             self._draw(trainer, self._looked_at)
 
-    def initial_states(self, state_size: int) -> Tensor:
-        """`(sample, state)` in float64, the same at every look."""
-        generator = torch.Generator().manual_seed(self.seed)
+    def initial_states(self, state_size: int, epoch: int = 0) -> Tensor:
+        """`(sample, state)` in float64, the same at every look unless they are to be fresh."""
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * epoch * self.fresh)
         return self.std * torch.randn(self.samples, state_size, generator=generator, dtype=torch.float64)
 
     def look(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
@@ -139,7 +141,7 @@ class AnalysisCallback(pl.Callback):
         assert self.probes is not None
         assert self.store is not None
         with undisturbed(), torch.no_grad():
-            part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device)
+            part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device, epoch)
         seen = gather(part, "probe")
         self.seconds["analysis"] += time.perf_counter() - started
         self._looked_at = epoch
@@ -154,7 +156,7 @@ class AnalysisCallback(pl.Callback):
         if time.perf_counter() - self._drawn_at > 20 * self._draw_cost and epoch != trainer.max_epochs:
             self._draw(trainer, epoch)
 
-    def _analyse(self, model: Network, mine: slice, device: torch.device) -> xr.Dataset | None:
+    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
         assert self.probes is not None
         names = self.probes.names[mine]
         if not names:
@@ -163,7 +165,7 @@ class AnalysisCallback(pl.Callback):
             device = torch.device("cpu")
         inputs = self.probes.inputs[mine].to(device)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
-        states = self.initial_states(model.state_size).to(device)
+        states = self.initial_states(model.state_size, epoch).to(device)
         system = HeldInput(freeze(model), inputs[:, None])
         known = self.warm(self._last) if self.warm is not None and self._last is not None else {}
         seen = self.analysis(system, states.expand(len(names), *states.shape), **known)

@@ -27,7 +27,7 @@ class Attractors(AnalysisCallback):
     def __init__(
         self,
         *,
-        every: int = 10,
+        every: int = 50,
         samples: int = 16,
         std: float = 1.0,
         seed: int = 0,

@@ -19,8 +19,9 @@ from rnnlab.systems import System
 class FixedPoints(AnalysisCallback):
     """Fixed points under every held probe, with residual, eigenvalues and kind.
 
-    Each look starts from the same random states and from the points of the look before: these converge
-    again in two or three steps, and a branch once found is not lost while it lives.
+    Each look starts from new random states and from the points of the look before: these converge again in
+    two or three steps, and a branch once found is not lost while it lives. So the list becomes more complete
+    with every look; whether it is, the index sum tells.
 
     Args:
         every: Look after every so many epochs.
@@ -50,6 +51,7 @@ class FixedPoints(AnalysisCallback):
             samples=samples,
             std=std,
             seed=seed,
+            fresh=options.pop("fresh", True),
             draw=options.pop("draw", draw),
             summary=options.pop("summary", summary),
             warm=options.pop("warm", known_points),

@@ -492,7 +492,7 @@ def test_help_lists_the_choices(cli):
     assert code == 0
     for word in (
         "model: elman, gru, lstm, ornn, slstm",
-        "task: sine",
+        "task: fitzhugh_nagumo, line_attractor, ring_attractor, sine",
         "ckpt_path=last",
         "python train.py -m",
     ):
@@ -524,3 +524,27 @@ def test_two_processes_give_the_diagrams_and_losses_of_one(tmp_path):
     assert np.allclose(ours.y, theirs.y, atol=1e-4)
     assert output.count("report: ") == 1
     assert "Warning" not in output
+
+
+@pytest.mark.slow
+def test_two_processes_see_what_one_sees(tmp_path):
+    arguments = (*SMALL, *LOOKS, "logger=none", "callbacks=all", "trainer.max_epochs=2")
+    arguments += ("callbacks.attractors.max_burn_in=200", "callbacks.lyapunov.steps=50")
+    runs = {"one": ("trainer=cpu",), "two": ("trainer=ddp", "trainer.accelerator=cpu")}
+    for name, trainer in runs.items():
+        process = start(*arguments, *trainer, f"run_dir={name}", cwd=tmp_path)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+    alone, shared = open_run(tmp_path / "one"), open_run(tmp_path / "two")
+    for name in ("attractors", "bifurcation", "contraction", "fixed_points", "lyapunov"):
+        ours, theirs = alone.analysis(name).load(), shared.analysis(name).load()
+        assert ours.sizes == theirs.sizes, name
+        assert ours.attrs == theirs.attrs, name
+        assert set(ours) == set(theirs), name
+        # the untrained network is the same to the bit
+        for key in ours.sel(epoch=0).drop_vars("weights", errors="ignore"):
+            a, b = ours[key].sel(epoch=0).values, theirs[key].sel(epoch=0).values
+            if a.dtype.kind in "fc":
+                np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9, err_msg=f"{name}.{key}")
+            else:
+                assert a.tolist() == b.tolist(), f"{name}.{key}"

@@ -76,8 +76,10 @@ def attractors(
     up to its phase; before it, cycles within sqrt(`tolerance`) are taken together. Limit cycles of flows are
     the same if a point of one lies on the other. Tori and chaotic sets are the same if their records visit
     the same places: 95 % of the points of each have a point of the other as near, within a factor 3, as the
-    second half of a record has points of its first half. In more than three dimensions that is judged in
-    three random projections.
+    second half of a record has points of its first half. Near a resonance a torus is visited unevenly; two
+    are the same also if averages along them agree, those of 32 random waves, within 1e-3 and what they change
+    from half a record to the whole. A torus may still count as several where one beat of the resonance takes
+    longer than a record. In more than three dimensions all this is judged in three random projections.
 
     **Basin fractions** are those of the distribution that the starts were drawn from, with the interval of
     Clopper and Pearson, which holds the truth with at least the probability `confidence`, for each attractor
@@ -312,7 +314,8 @@ class _Search:
         def alike(probe: int, s: int, first: int) -> bool:
             """Whether two starts of a probe that came to the same kind came to the same attractor."""
             if kind[probe, s] != "periodic orbit":
-                return _same_set(self.trail[probe, s], self.trail[probe, first])
+                records = self.trail[probe, s], self.trail[probe, first]
+                return _same_set(*records) or (kind[probe, s] == "torus" and _same_measure(*records))
             if curves is None:
                 p, q = (int(period[probe, i]) for i in (s, first))
                 cycles = (self.trail[probe, i, :p] for i in (s, first))
@@ -519,6 +522,31 @@ def _cycle_gap(a: np.ndarray, b: np.ndarray) -> float:
     b = np.tile(b, (len(a) // len(b), 1))
     gap = min(np.abs(a - np.roll(b, shift, 0)).max() for shift in range(len(a)))
     return gap / max(1.0, np.abs(a).max())
+
+
+def _same_measure(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two quasi-periodic records `(time, component)` have the same averages.
+
+    Those of random waves tell any two distributions apart. Weighted, they converge fast on tori, and they do
+    not depend on the phase, which decides what a record of a torus near a resonance visits.
+    """
+    generator = np.random.default_rng(0)
+    scale = np.maximum(a.std(0), b.std(0)).max() or 1.0
+    waves = generator.standard_normal((a.shape[1], 32)) / scale
+    phases = generator.uniform(0, 2 * np.pi, 32)
+
+    def averages(record: np.ndarray) -> np.ndarray:
+        time = np.arange(1, len(record) + 1) / (len(record) + 1)
+        weight = np.exp(-1 / (time * (1 - time)))
+        return weight / weight.sum() @ np.cos((record - a.mean(0)) @ waves + phases)
+
+    # how far they have converged shows in the halves of each record
+    error = max(
+        np.abs(averages(half) - averages(record)).max()
+        for record in (a, b)
+        for half in np.array_split(record, 2)
+    )
+    return bool(np.abs(averages(a) - averages(b)).max() <= 1e-3 + error)
 
 
 def _same_set(a: np.ndarray, b: np.ndarray) -> bool:

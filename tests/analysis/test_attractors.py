@@ -170,6 +170,14 @@ def test_a_line_of_fixed_points():
     np.testing.assert_allclose(found.point, [[0.3, 0.0], [-0.2, 0.0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("rotation", [1 / 3 + 7e-4, 1 / 3 + 2e-4, 2 / 7 + 1e-3, 0.2 + 2e-4])
+def test_one_torus_near_a_resonance_is_one(rotation):
+    generator = torch.Generator().manual_seed(1)
+    x0 = 0.3 * torch.randn(16, 2, dtype=torch.float64, generator=generator)
+    found = attractors(NeimarkSacker(0.2, 2 * math.pi * rotation), x0)
+    assert kinds(found) == [[("torus", -1)]]
+
+
 def test_two_tori_are_two():
     class Rings:
         """A turn by a golden part of a circle, of radius 1 or 2; a disc of radius 1.5 is the basin of one."""

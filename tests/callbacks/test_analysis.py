@@ -116,6 +116,10 @@ def test_initial_states_are_the_same_at_every_look_and_differ_by_seed():
     first, again, other = (Bifurcation(seed=seed, std=3.0) for seed in (0, 0, 1))
     assert torch.equal(first.initial_states(6), again.initial_states(6))
     assert not torch.equal(first.initial_states(6), other.initial_states(6))
+    assert torch.equal(first.initial_states(6, epoch=3), first.initial_states(6))
+    fresh = AnalysisCallback("x", lambda *_: xr.Dataset(), fresh=True)
+    assert torch.equal(fresh.initial_states(6, epoch=3), fresh.initial_states(6, epoch=3))
+    assert not torch.equal(fresh.initial_states(6, epoch=3), fresh.initial_states(6, epoch=4))
     many = AnalysisCallback("x", lambda *_: xr.Dataset(), samples=4000, std=3.0).initial_states(5)
     assert many.std().item() == pytest.approx(3.0, rel=0.03)
 

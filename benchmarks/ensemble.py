@@ -1,0 +1,164 @@
+"""Seeds trained per second: an ensemble beside separate runs, in one process and on one thread.
+
+    python benchmarks/ensemble.py [--cell gru] [--hidden 2] [--members 1 8 32 64] [--rounds 5] [--lightning]
+
+The task is FitzHugh-Nagumo's: 667 series of 29 steps, one batch an epoch, Adam and clipping. A row is an
+epoch of M members: loss, gradients, clipping, update, constraints. "alone" is the same for one model in a
+plain loop with the cell's own fast scan, measured in turns with the ensemble; "ratio" is M times its
+processor time over that of the ensemble. With `--lightning` a separate run is also timed as `SequenceLearner` and a trainer
+without logger or checkpoints do it, which is nearer to what separate runs of `train.py` cost.
+
+The floor is the larger of two: the operations in arithmetic (products, with the sigmoids at this machine's
+own rate) and the memory traffic of all that is kept between the way there and back, written once and read
+once.
+What the ensemble needs beyond is passing data through the cache once for every operation of the list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from datamodules import FitzHughNagumo
+from rnnlab.cells import GRU, LSTM, Elman, Orthogonal, StableLSTM
+from rnnlab.ensemble import Ensemble
+from rnnlab.memory import keep_freed_memory
+from rnnlab.model import RecurrentModel
+
+# the cell, its arguments of sigmoid or tanh for each unit, and tensors kept for each unit and step
+CELLS = {
+    "gru": (GRU, 3, 4),
+    "gru-after": (partial(GRU, reset="after"), 3, 5),
+    "elman": (Elman, 1, 1),
+    "lstm": (LSTM, 5, 6),
+    "slstm": (StableLSTM, 5, 6),
+    "ornn": (Orthogonal, 1, 1),
+}
+
+
+def milliseconds(work: Callable[[], object], calls: int) -> tuple[float, float]:
+    """Processor and wall time of one call."""
+    processor, wall = time.process_time(), time.perf_counter()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - processor) / calls * 1e3, (time.perf_counter() - wall) / calls * 1e3
+
+
+def lightning(model: RecurrentModel, task: FitzHughNagumo, epochs: int = 60) -> tuple[float, float]:
+    """Processor and wall time of an epoch under a bare trainer, once it is warm."""
+    import pytorch_lightning as pl
+
+    from rnnlab.cli import quiet
+    from rnnlab.learner import SequenceLearner
+
+    marks = []
+
+    class Clock(pl.Callback):
+        def on_train_epoch_end(self, *_: object) -> None:
+            marks.append((time.process_time(), time.perf_counter()))
+
+    quiet()
+    learner = SequenceLearner(
+        model, task.objective, optimizer=partial(torch.optim.Adam, lr=1e-2), clip_norm=1.0
+    )
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"enable_model_summary": False, "check_val_every_n_epoch": epochs}
+    pl.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=[Clock()], **options).fit(learner, task)
+    first, last = marks[10], marks[-2]
+    return tuple((b - a) / (len(marks) - 12) * 1e3 for a, b in zip(first, last, strict=True))
+
+
+def machine() -> tuple[float, float, float]:
+    """Products in GFLOPS, sigmoids in nanoseconds, memory traffic in GB/s, of one thread in float32."""
+    square, many = torch.randn(1000, 1000), torch.randn(32, 2, 667)
+    big, out = torch.ones(5_000_000), torch.empty(5_000_000)
+    product = min(milliseconds(lambda: square @ square, 3)[0] for _ in range(3))
+    sigmoid = min(milliseconds(lambda: torch.sigmoid(many, out=many), 100)[0] for _ in range(3))
+    copy = min(milliseconds(lambda: torch.mul(big, 2.0, out=out), 3)[0] for _ in range(3))
+    return 2e3 / product, sigmoid * 1e6 / many.numel(), 2 * 4 * 5e6 / copy / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cell", choices=CELLS, default="gru")
+    parser.add_argument("--hidden", type=int, default=2)
+    parser.add_argument("--members", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--lightning", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    task = FitzHughNagumo()
+    inputs, targets = task.sequences()
+    time_steps, batch, size = inputs.shape
+    kind, arguments, kept = CELLS[options.cell]
+    n = options.hidden
+
+    def make() -> RecurrentModel:
+        return RecurrentModel(size, size, partial(kind, hidden_size=n))
+
+    model = make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def alone() -> None:
+        loss = task.objective(model(inputs)[0], targets)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.constrain()
+
+    gflops, sigmoid, bandwidth = machine()
+    print(f"{options.cell}, {n} units, {batch} series of {time_steps} steps, float32, 1 thread")
+    print(
+        f"machine: products {gflops:.0f} GFLOPS, a sigmoid {sigmoid:.2f} ns, memory {bandwidth:.0f} GB/s; ms:"
+    )
+    trained = None
+    if options.lightning:
+        trained = lightning(make(), task)
+        print(f"one run under Lightning: processor {trained[0]:.2f}, wall {trained[1]:.2f} an epoch")
+    print(
+        f"{'members':>8}{'cpu':>9}{'wall':>9}{'alone cpu':>11}{'wall':>9}{'ratio':>8}"
+        f"{'seeds/s of 4000 epochs':>24}{'MFLOP':>8}{'MB kept':>9}{'floor':>8}{'over floor':>12}"
+        + ("  ratio to Lightning" if trained else "")
+    )
+    for members in options.members:
+        ensemble = Ensemble.from_seeds(make, range(members))
+        stacked_optimizer = torch.optim.Adam(ensemble.parameters(), lr=1e-2)
+
+        def together(ensemble=ensemble, optimizer=stacked_optimizer) -> None:
+            losses = ensemble.evaluate(task.objective, ensemble(inputs)[0], targets)["loss"]
+            optimizer.zero_grad()
+            losses.sum().backward()
+            ensemble.update(optimizer, losses, 1.0)
+
+        alone()
+        together()
+        ours, single = [], []
+        for _ in range(options.rounds):
+            single.append(milliseconds(alone, 5))
+            ours.append(milliseconds(together, 2))
+        (cpu, wall), (one, one_wall) = (
+            [statistics.median(part) for part in zip(*times, strict=True)] for times in (ours, single)
+        )
+        units = members * time_steps * batch * n
+        rows = {"gru": 3, "gru-after": 3, "lstm": 4, "slstm": 4}.get(options.cell, 1)
+        # there, back to the states, back to the weights; recurrent matrix and readout
+        flop = 3 * 2 * units * (rows * n + size)
+        kept_bytes = 4 * units * (kept + size / n)
+        arithmetic = flop / gflops / 1e6 + units * arguments * sigmoid / 1e6
+        floor = max(arithmetic, 2 * kept_bytes / bandwidth / 1e6)
+        print(
+            f"{members:8}{cpu:9.2f}{wall:9.2f}{one:11.2f}{one_wall:9.2f}{members * one / cpu:8.1f}"
+            f"{members / (4 * cpu):24.3f}{flop / 1e6:8.0f}{kept_bytes / 1e6:9.1f}{floor:8.2f}"
+            f"{cpu / floor:12.1f}" + (f"{members * trained[0] / cpu:20.1f}" if trained else "")
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,675 @@
+"""Many members of one small model, trained as one: a leading axis on parameters and states."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call, vmap
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from rnnlab.cells import GRU, LSTM, Cell, Elman, Orthogonal, StableLSTM, Stack
+from rnnlab.cells.orthogonal import _rotation as rotation
+from rnnlab.learner import SequenceLearner
+from rnnlab.model import RecurrentModel
+from rnnlab.objectives import Objective
+
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+
+
+class Ensemble(nn.Module):
+    """Members of the same make but with parameters of their own, side by side.
+
+    A small network costs what it takes to start its operations, not what they do. So members share them:
+    each parameter is one tensor `(member, ...)`, kept under its name in `stacked`, and members never meet.
+    Element-wise optimisers (SGD, Adam and their kin) then treat each member as they would treat it alone;
+    what couples the parameters of a network, norms and constraints, is done member by member by `update`.
+    All this equals separate runs to rounding.
+
+        outputs, _ = ensemble(inputs)
+        losses = ensemble.evaluate(objective, outputs, targets)["loss"]
+        optimizer.zero_grad()
+        losses.sum().backward()
+        ensemble.update(optimizer, losses, clip_norm=0.25)
+
+    A member whose loss or gradient is no longer finite stops: it keeps the parameters it had, and the others
+    go on.
+
+    An ensemble is also a network to be analysed, with states `(*batch, member, sample, state)`. As
+    `HeldInput(freeze(ensemble), u)` each analysis sees it as a system whose probes are the members.
+
+    Any model whose cell and encoder are made of operations that torch can batch will do. The gated recurrent
+    unit with its reset gate before the product has a fast path.
+
+    Args:
+        models: The members as they start, at least one; they are copied.
+
+    Attributes:
+        stacked: The parameters (and buffers, if there are any), each with its members on the first axis.
+        alive: Which members have not stopped, `(member,)`.
+
+    Raises:
+        ValueError: There is no model, or they are not of the same make.
+
+    Example:
+        >>> from functools import partial
+        >>> make = partial(RecurrentModel, 1, 2, partial(GRU, hidden_size=3))
+        >>> ensemble = Ensemble.from_seeds(make, range(8))
+        >>> outputs, state = ensemble(torch.zeros(5, 4, 1))
+        >>> outputs.shape, state.shape
+        (torch.Size([5, 8, 4, 2]), torch.Size([8, 4, 3]))
+        >>> ensemble.stacked.cell.U.shape
+        torch.Size([8, 9, 3])
+    """
+
+    alive: Tensor
+
+    def __init__(self, models: Iterable[RecurrentModel]) -> None:
+        super().__init__()
+        models = list(models)
+        _check_make(models)
+        # ordinary models that lend the stacked tensors their methods; in a list, so not registered
+        self._shells = copy.deepcopy(models)
+        self.stacked = nn.Module()
+        for name, like in (*models[0].named_parameters(), *models[0].named_buffers()):
+            values = torch.stack([_leaf(model, name).detach() for model in models])
+            if isinstance(like, nn.Parameter):
+                values = nn.Parameter(values, requires_grad=like.requires_grad)
+            _plant(self.stacked, name, values)
+        self.register_buffer("alive", torch.ones(len(models), dtype=torch.bool))
+
+    @classmethod
+    def from_seeds(cls, make: Callable[[], RecurrentModel], seeds: Iterable[int]) -> Ensemble:
+        """Members that start as separate runs with these seeds do.
+
+        Args:
+            make: Makes one model, with initial values from torch's generator, whose state stays as it is.
+            seeds: One for each member.
+        """
+        models = []
+        with torch.random.fork_rng(devices=[]):
+            for seed in seeds:
+                torch.manual_seed(seed)
+                models.append(make())
+        return cls(models)
+
+    def __len__(self) -> int:
+        return len(self._shells)
+
+    @property
+    def state_size(self) -> int:
+        """Length of the flat state vector of one member."""
+        return self._shells[0].state_size
+
+    # training
+
+    def forward(self, inputs: Tensor, x0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run all members over the same sequences.
+
+        Args:
+            inputs: `(time, batch, *input)`.
+            x0: Initial states, `(member, batch, state)`, or `(batch, state)` for all. Default: zero.
+
+        Returns:
+            Outputs `(time, member, batch, output)` and the last states `(member, batch, state)`.
+        """
+        if x0 is None:
+            x0 = next(self.parameters()).new_zeros(inputs.shape[1], self.state_size)
+        x0 = x0.expand(len(self), -1, -1)
+        encoder = self._shells[0].encoder
+        if not all(type(cell) in LAWS for cell in self._layers()):
+            return self._each(_run, (inputs, x0), (None, 0), (1, 0))
+        if type(encoder) is not nn.Identity:
+            inputs = self._each(lambda model, inputs: model.encoder(inputs), (inputs,), (None,), 1)
+        outputs, x = self._scan(inputs.mT, x0.mT)
+        return outputs.mT, x.mT
+
+    def _layers(self) -> list[Cell]:
+        """The cells of one member, the lowest first."""
+        cell = self._shells[0].cell
+        return cast("list[Cell]", list(cell.layers) if type(cell) is Stack else [cell])
+
+    def _scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells and readout in columns, inputs `(time, [member,] input, batch)`."""
+        cells, stacked = self._layers(), cast(Any, self.stacked)
+        w_out = stacked.readout.weight
+        b_out = getattr(stacked.readout, "bias", w_out.new_zeros(())).expand(w_out.shape[:2])
+        plain = len(cells) == 1 and type(cells[0]) is GRU and cells[0].reset == "before"
+        if plain and us.ndim == 3 and not us.requires_grad:
+            p = stacked.cell
+            return _GRUScan.apply(us, x0, p.W, p.U, p.b, w_out, b_out)  # pyright: ignore
+        weights = stacked.cell.layers.children() if type(self._shells[0].cell) is Stack else [stacked.cell]
+        # a step without input, as in a forecast from one observation, spares its products
+        given = [us.requires_grad or some for some in us.flatten(1).any(1).tolist()]
+        shown: Sequence[Tensor | None] = [u if some else None for u, some in zip(us, given, strict=True)]
+        states = []
+        for cell, p, x in zip(cells, weights, x0.split([c.state_size for c in cells], 1), strict=True):
+            shown, x = _scan(cell, p, shown, x)
+            states.append(x)
+        return torch.stack([_affine(w_out, cast(Tensor, y), b_out) for y in shown]), torch.cat(states, 1)
+
+    def evaluate(self, objective: Objective, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Scalars of each member by name, each `(member,)`, for outputs `(time, member, batch, output)`."""
+        # with members apart as `forward` has them, units next to time
+        targets = targets.mT.contiguous().mT if targets.ndim > 2 else targets
+        return cast("dict[str, Tensor]", vmap(objective, (1, None))(outputs, targets))
+
+    @torch.no_grad()
+    def update(self, optimizer: Optimizer, losses: Tensor, clip_norm: float | None = None) -> Tensor:
+        """One update from the gradients of the sum of losses, after which constraints hold again.
+
+        Args:
+            optimizer: Of the parameters of the ensemble; it acts element by element.
+            losses: Those of the members, `(member,)`. A member whose loss or gradient is not finite stops.
+            clip_norm: Largest norm of a member's gradient. Default: no clipping.
+
+        Returns:
+            The norms of the members' gradients before clipping, `(member,)`.
+        """
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        gradients = [cast(Tensor, p.grad) for p in parameters]
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).norm(dim=0)
+        self.alive &= losses.isfinite() & norms.isfinite()
+        if clip_norm is not None:
+            shares = (clip_norm / (norms + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_ has it
+            for g in gradients:
+                g.mul_(shares.view(-1, *[1] * (g.ndim - 1)))
+        stopped = (~self.alive).nonzero().flatten()
+        kept = [p[stopped] for p in parameters]
+        if len(stopped):
+            for g in gradients:
+                g[stopped] = 0.0
+        optimizer.step()
+        self.constrain()
+        if len(stopped):
+            for p, values in zip(parameters, kept, strict=True):
+                p[stopped] = values
+        return norms
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Put the constrained parameters of each member back in their set."""
+        if any(
+            isinstance(module, Cell) and type(module).constrain is not Cell.constrain
+            for module in self._shells[0].modules()
+        ):
+            for member in self._members():
+                member.constrain()
+
+    # members
+
+    def _members(self) -> list[RecurrentModel]:
+        """Ordinary models on the memory of the stacked tensors."""
+        for name, values in self._tensors():
+            leaf = _leaf(self._shells[0], name)
+            # what moved or was copied has other memory than what the models see
+            if leaf.data_ptr() != values.data_ptr() or leaf.dtype != values.dtype:
+                for shell, value in zip(self._shells, values.detach().unbind(), strict=True):
+                    if isinstance(values, nn.Parameter):
+                        value = nn.Parameter(value, requires_grad=values.requires_grad)
+                    _plant(shell, name, value)
+        return [shell.train(self.training) for shell in self._shells]
+
+    def member(self, number: int) -> RecurrentModel:
+        """A member by itself: an ordinary model, a copy.
+
+        Raises:
+            IndexError: There is no such member.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"member {number} is not there: there are {len(self)}, counted from 0.")
+        return copy.deepcopy(self._members()[number])
+
+    def unstack(self) -> list[RecurrentModel]:
+        """All members as ordinary models, copies."""
+        return copy.deepcopy(self._members())
+
+    def certificates(self) -> dict[str, Tensor]:
+        """Those of the members' cells by name, each `(member,)`."""
+        found = [member.cell.certificates() for member in self._members()]
+        return {name: torch.tensor([each[name] for each in found], dtype=torch.float64) for name in found[0]}
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.stacked.named_parameters()
+        yield from self.stacked.named_buffers()
+
+    def _each(self, function: Callable[..., Any], arguments: tuple[Tensor, ...], dims: Any, out: Any) -> Any:
+        """`function(model, *arguments)` of all members at once, whose axes in and out are given."""
+        called = _Called(self._shells[0], function)
+        weights = {f"model.{name}": values for name, values in self._tensors()}
+        return vmap(lambda w, *args: functional_call(called, w, args), (0, *dims), out)(weights, *arguments)
+
+    # a network to be analysed
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        """Next states `(*batch, member, sample, state)`.
+
+        Args:
+            x: States, `(*batch, member, sample, state)`; what lacks leading axes is the same for all members.
+            u: Raw inputs, `(*batch, member, sample, *input)`, likewise; an axis of length one is the same
+                for all. Inputs of real numbers are vectors, whole numbers are symbols.
+        """
+        return self._all(lambda model, x, u: model.step(x, u), (x, 1), (u, _rank(u)), out=-3)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Outputs `(*batch, member, sample, output)` at states `(*batch, member, sample, state)`."""
+        return self._all(lambda model, x: model.read(x), (x, 1), out=-3)
+
+    def push(self, x: Tensor, u: Tensor, dx: Tensor, du: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step of states and of tangent vectors `(*batch, member, sample, state, k)`; see `Cell.push`."""
+        given = ((x, 1), (u, _rank(u)), (dx, 2)) + (() if du is None else ((du, 2),))
+        return self._all(lambda model, *args: model.push(*args), *given, out=(-3, -4))
+
+    def jacobian(self, x: Tensor, u: Tensor) -> Tensor:
+        """The matrices of d step/dx, `(*batch, member, sample, state, state)`."""
+        return self._all(lambda model, x, u: model.jacobian(x, u), (x, 1), (u, _rank(u)), out=-4)
+
+    def reduced(self, u: Tensor) -> ReducedEnsemble | None:
+        """The smaller systems with the fixed points of the members under inputs `u`, if there are any."""
+        return None if self._shells[0].cell.reduction() is None else ReducedEnsemble(self, u)
+
+    def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Boxes of states where orbits end, `(*batch, member, sample, state)`; see `Cell.bounds`."""
+        found = [
+            member.bounds(*box) for member, *box in zip(self._members(), *self._apart(low, high), strict=True)
+        ]
+        if any(box is None for box in found):
+            return None
+        lows, highs = zip(*cast("list[tuple[Tensor, Tensor]]", found), strict=True)
+        return torch.stack(lows, -3), torch.stack(highs, -3)
+
+    def lipschitz(self, low: Tensor, high: Tensor) -> Tensor | None:
+        """Certified Lipschitz constants of `step`, `(*batch, member, sample)`; see `Cell.lipschitz`."""
+        found = [
+            member.lipschitz(*box)
+            for member, *box in zip(self._members(), *self._apart(low, high), strict=True)
+        ]
+        if any(bound is None for bound in found):
+            return None
+        return torch.stack(cast("list[Tensor]", found), -2)
+
+    def _apart(self, *inputs: Tensor) -> list[tuple[Tensor, ...]]:
+        return [self._spread(u, _rank(u)).unbind(-2 - _rank(u)) for u in inputs]
+
+    def _spread(self, tensor: Tensor, rank: int) -> Tensor:
+        """With an axis for members and one for samples before the last `rank`."""
+        tensor = tensor[(None,) * (rank + 2 - tensor.ndim)]
+        shape = list(tensor.shape)
+        if shape[-2 - rank] not in (1, len(self)):
+            raise ValueError(
+                f"shape {tuple(shape)} is not possible for {len(self)} members: "
+                f"they stand on axis {-2 - rank}, or there is one for all."
+            )
+        shape[-2 - rank] = len(self)
+        return tensor.expand(shape)
+
+    def _all(self, function: Callable[..., Any], *given: tuple[Tensor, int], out: Any) -> Any:
+        """`_each` of states and the like: tensors with the number of axes behind member and sample."""
+        return self._each(
+            function,
+            tuple(self._spread(tensor, rank) for tensor, rank in given),
+            tuple(-2 - rank for _, rank in given),
+            out,
+        )
+
+
+class ReducedEnsemble:
+    """The members' reductions under a held input, as a system on states `(*batch, member, sample, small)`.
+
+    Args:
+        ensemble: The members.
+        u: Raw inputs, `(*batch, member, sample, *input)`, as `Ensemble.step` takes them.
+    """
+
+    def __init__(self, ensemble: Ensemble, u: Tensor) -> None:
+        self.ensemble, self.u = ensemble, u
+
+    def _call(self, name: str, *given: tuple[Tensor, int], out: Any) -> Any:
+        def function(model: RecurrentModel, u: Tensor, *args: Tensor) -> Any:
+            return getattr(model.reduced(u), name)(*args)
+
+        return self.ensemble._all(function, (self.u, _rank(self.u)), *given, out=out)
+
+    def step(self, x: Tensor) -> Tensor:
+        return self._call("step", (x, 1), out=-3)
+
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        return self._call("push", (x, 1), (frame, 2), out=(-3, -4))
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return self._call("jacobian", (x, 1), out=-4)
+
+    def restrict(self, x: Tensor) -> Tensor:
+        return self._call("restrict", (x, 1), out=-3)
+
+    def lift(self, z: Tensor) -> Tensor:
+        return self._call("lift", (z, 1), out=-3)
+
+
+class EnsembleLearner(SequenceLearner):
+    """Trains an ensemble as `SequenceLearner` trains each of its members.
+
+    A row of the log holds medians over the members that are alive, `train/loss_min` (of the best of them),
+    and how many they are, `alive`. Training ends with an error only when none is left.
+
+    Args:
+        model: The members.
+        objective: Loss and metrics, of one member.
+        options: Those of `SequenceLearner`.
+
+    Attributes:
+        members: What the last row was made of: numbers by name, each `(member,)`, in float64.
+
+    Raises:
+        ValueError: While training, for a `ReduceLROnPlateau` schedule or several processes.
+        DivergedError: While training, when no member's loss is finite.
+    """
+
+    def __init__(self, model: Ensemble, objective: Objective, **options: Any) -> None:
+        super().__init__(cast(Any, model), objective, **options)
+        self.automatic_optimization = False
+        self.members: dict[str, Tensor] = {}
+
+    @property
+    def _ensemble(self) -> Ensemble:
+        return cast(Ensemble, self.model)
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = super().configure_optimizers()
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            raise ValueError(
+                "scheduler=ReduceLROnPlateau is not possible for an ensemble, whose members share one rate: "
+                "choose a schedule that depends on the epoch alone, or train members one by one."
+            )
+        if self.trainer.world_size > 1:
+            raise ValueError(f"devices={self.trainer.world_size} is not possible: an ensemble trains in one.")
+        return optimizer
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # pyright: ignore
+        """One update of all members."""
+        scalars = self._evaluate(batch)
+        optimizer = cast(Optimizer, self.optimizers())
+        optimizer.zero_grad()
+        self.manual_backward(scalars["loss"].sum())
+        norms = self._ensemble.update(optimizer, scalars["loss"].detach(), self.clip_norm)
+        self._add("train", scalars, batch[0].shape[1])
+        clipped = torch.zeros_like(norms) if self.clip_norm is None else (norms > self.clip_norm).to(norms)
+        self._add("updates", {"grad_norm": norms, "clipped": clipped}, 1)
+        if not self._ensemble.alive.any():
+            self._diverged(math.nan, f"batch {batch_idx + 1}, the last of {len(self._ensemble)} members")
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        inputs, targets = batch
+        return self._ensemble.evaluate(self.objective, self._ensemble(inputs)[0], targets)
+
+    def _means(self, *stages: str) -> dict[str, float]:
+        """Medians over the living members of their averages over the epoch, which are kept in `members`."""
+        sums = {
+            name: self._sums.pop(name).to(self._exact)
+            for name in list(self._sums)
+            if name.split("/")[0] in stages
+        }
+        self.members = {
+            name: total / sums[f"{name.split('/')[0]}/weight"]
+            for name, total in sums.items()
+            if not name.endswith("/weight")
+        }
+        living = {name: values[self._ensemble.alive] for name, values in self.members.items()}
+        medians = {name: values.median().item() for name, values in living.items()}
+        return medians | {
+            f"{name}_min": values.min().item() for name, values in living.items() if name.endswith("/loss")
+        }
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's row and step the schedule."""
+        means = self._means("train", "val", "updates")
+        self.members |= {f"certificate/{k}": v for k, v in self._ensemble.certificates().items()}
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        row = {name.removeprefix("updates/"): value for name, value in means.items()}
+        row |= {"lr": optimizer.param_groups[0]["lr"], "alive": float(self._ensemble.alive.sum())}
+        self.log_dict({k: torch.tensor(v, dtype=self._exact) for k, v in row.items()}, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({"epoch": self.current_epoch + 1, **row}, step=self.current_epoch + 1)
+        if self._scheduler is not None:
+            self._scheduler.step()
+
+
+class _Called(nn.Module):
+    """A function of a model as a module, for `functional_call`."""
+
+    def __init__(self, model: nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.function(self.model, *arguments)
+
+
+def _run(model: RecurrentModel, inputs: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+    """The whole network in plain steps, for cells' own scans are no operations that torch can batch."""
+    outputs, x = Cell.scan(model.cell, model.encoder(inputs), x0)
+    return model.readout(outputs), x
+
+
+def _rank(u: Tensor) -> int:
+    """Axes of one input: a vector, or a symbol."""
+    return 1 if u.is_floating_point() else 0
+
+
+def _leaf(root: nn.Module, name: str) -> Tensor:
+    path, _, last = name.rpartition(".")
+    return getattr(root.get_submodule(path), last)
+
+
+def _plant(root: nn.Module, name: str, tensor: Tensor) -> None:
+    """Register a parameter or buffer under a dotted name, with the modules that it takes."""
+    *path, last = name.split(".")
+    for part in path:
+        if not hasattr(root, part):
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    if isinstance(tensor, nn.Parameter):
+        root.register_parameter(last, tensor)
+    else:
+        root.register_buffer(last, tensor)
+
+
+def _check_make(models: list[RecurrentModel]) -> None:
+    if not models:
+        raise ValueError("models=[] is not possible: an ensemble has at least one member.")
+    first = models[0]
+    if len(list(first.parameters())) < len(list(first.named_parameters(remove_duplicate=False))):
+        raise ValueError("a model that uses a parameter in two places is not possible as a member.")
+    for number, model in enumerate(models):
+        for one, other in ((first, model), (first.state_dict(), model.state_dict())):
+            make, other_make = _make(one), _make(other)
+            if make != other_make:
+                odd = next(a or b for a, b in zip_longest(make, other_make) if a != b)
+                raise ValueError(
+                    f"member {number} is of another make than member 0 (see {odd}): give models that differ "
+                    "in nothing but the values of their parameters."
+                )
+
+
+def _make(thing: nn.Module | dict[str, Tensor]) -> list[tuple[Any, ...]]:
+    """What members must have in common."""
+    if isinstance(thing, nn.Module):
+        return [(name, type(module).__name__, module.extra_repr()) for name, module in thing.named_modules()]
+    return [(name, *value.shape, value.dtype, value.device) for name, value in thing.items()]
+
+
+# Cells once more, in columns (member, unit, batch): products with small matrices then have long rows. A law
+# makes, of a cell and its stacked parameters, the matrix and bias of the inputs, and the step: from states,
+# what the cell shows first, and what the inputs drive to new states.
+
+Columns = tuple[Tensor, ...]
+Law = tuple[Tensor, Tensor, Callable[[Columns, Tensor], Columns]]
+
+
+def _affine(weight: Tensor, x: Tensor, bias: Tensor) -> Tensor:
+    """weight @ x + bias, `(member, rows, size)` by `([member,] size, batch)`."""
+    return torch.baddbmm(bias.unsqueeze(-1), weight, x.expand(len(weight), -1, -1))
+
+
+def _tanh(a: Tensor) -> Tensor:
+    return 2 * torch.sigmoid(2 * a) - 1  # a tenth of the price, and as exact as states of size one need
+
+
+def _elman(cell: Elman, p: Any) -> Law:
+    phi = _tanh if cell.nonlinearity == "tanh" else torch.relu
+
+    def step(x: Columns, drive: Tensor) -> Columns:
+        return (phi(torch.baddbmm(drive, p.weight_hh, x[0])),)
+
+    return p.weight_ih, p.bias_ih + p.bias_hh, step
+
+
+def _gru(cell: GRU, p: Any) -> Law:
+    sizes = 2 * cell.state_size, cell.state_size
+    before = cell.reset == "before"
+    u_rz, u_h = (p.U if before else p.weight_hh).split(sizes, 1)
+
+    def step_before(x: Columns, drive: Tensor) -> Columns:
+        gates, drive = drive.split(sizes, 1)
+        r, z = torch.baddbmm(gates, u_rz, x[0]).sigmoid().chunk(2, 1)
+        return (torch.lerp(x[0], _tanh(torch.baddbmm(drive, u_h, r * x[0])), z),)
+
+    if before:
+        return p.W, p.b, step_before
+    b_rz, b_h = p.bias_hh.split(sizes, 1)
+
+    def step_after(x: Columns, drive: Tensor) -> Columns:
+        gates, drive = drive.split(sizes, 1)
+        r, z = torch.baddbmm(gates, u_rz, x[0]).sigmoid().chunk(2, 1)
+        return (torch.lerp(_tanh(torch.addcmul(drive, r, _affine(u_h, x[0], b_h))), x[0], z),)
+
+    return p.weight_ih, p.bias_ih + torch.cat([b_rz, torch.zeros_like(b_h)], 1), step_after
+
+
+def _lstm(cell: LSTM, p: Any) -> Law:
+    def step(x: Columns, drive: Tensor) -> Columns:
+        i, f, g, o = torch.baddbmm(drive, p.weight_hh, x[0]).chunk(4, 1)
+        c = torch.addcmul(f.sigmoid() * x[1], i.sigmoid(), _tanh(g))
+        return o.sigmoid() * _tanh(c), c
+
+    return p.weight_ih, p.bias_ih + p.bias_hh, step
+
+
+def _orthogonal(cell: Orthogonal, p: Any) -> Law:
+    recurrent = rotation(p.A).mT
+    bias = p.b.unsqueeze(-1)
+
+    def step(x: Columns, drive: Tensor) -> Columns:
+        z = torch.baddbmm(drive, recurrent, x[0])
+        return (torch.sign(z) * torch.relu(torch.abs(z) + bias),)
+
+    return p.W, torch.zeros_like(p.b), step
+
+
+LAWS: dict[type[Cell], Callable[[Any, Any], Law]] = {
+    Elman: _elman,
+    GRU: _gru,
+    LSTM: _lstm,
+    StableLSTM: _lstm,
+    Orthogonal: _orthogonal,
+}
+
+
+def _scan(
+    cell: Cell, weights: nn.Module, us: Sequence[Tensor | None], x0: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """One layer over columns `([member,] input, batch)`, None for zero.
+
+    Returns:
+        What it shows at each step, and the last states.
+    """
+    weight, bias, step = LAWS[type(cell)](cell, weights)
+    x, outputs = x0.split(cell.output_size, 1), []
+    still = bias.unsqueeze(-1).expand(-1, -1, x0.shape[-1])
+    for u in us:
+        x = step(x, still if u is None else _affine(weight, u, bias))
+        outputs.append(x[0])
+    return outputs, torch.cat(x, 1)
+
+
+class _GRUScan(torch.autograd.Function):
+    """The recurrence of reset-before units and the readout, all members in one node of the graph.
+
+    States are columns `(member, unit, batch)`: products with small matrices then have long rows, and what is
+    done element by element runs over one piece of memory. tanh is 2 sigmoid(2 a) - 1, a tenth of its
+    price and as exact as states of size one need. A step without input spares its products.
+    """
+
+    @staticmethod
+    def forward(ctx, us, x0, w, u, b, w_out, b_out):
+        (time, _, batch), (member, n, _) = us.shape, x0.shape
+        gates, candidates = x0.new_empty(time, member, 2 * n, batch), x0.new_empty(time, member, n, batch)
+        xs, outputs = x0.new_empty(time + 1, member, n, batch), x0.new_empty(time, *w_out.shape[:2], batch)
+        xs[0] = x0
+        # torch has fast batched products for contiguous results alone; twice the argument for tanh
+        w_rz, w_h = w[:, : 2 * n].flatten(0, 1), 2 * w[:, 2 * n :].flatten(0, 1)
+        u_rz, u_h = u[:, : 2 * n].contiguous(), 2 * u[:, 2 * n :]
+        b_rz, b_h, b_out = b[:, : 2 * n, None], 2 * b[:, 2 * n :, None], b_out[..., None]
+        driven = us.flatten(1).any(1).tolist()
+        minus, rx = -x0.new_ones(()), torch.empty_like(xs[0])
+        x, *news = xs.unbind()
+        for drive, given, rz, h, new, y in zip(
+            us, driven, gates.unbind(), candidates.unbind(), news, outputs.unbind(), strict=True
+        ):
+            torch.baddbmm(b_rz, u_rz, x, out=rz)
+            if given:
+                rz.view(-1, batch).addmm_(w_rz, drive)
+            rz.sigmoid_()
+            torch.mul(rz[:, :n], x, out=rx)
+            torch.baddbmm(b_h, u_h, rx, out=h)
+            if given:
+                h.view(-1, batch).addmm_(w_h, drive)
+            torch.add(minus, h.sigmoid_(), alpha=2, out=h)
+            x = torch.lerp(x, h, rz[:, n:], out=new)
+            torch.baddbmm(b_out, w_out, x, out=y)
+        ctx.save_for_backward(us, w, u, w_out, gates, candidates, xs)
+        ctx.driven = driven
+        return outputs, x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_outputs, grad_last):
+        us, w, u, w_out, gates, candidates, xs = ctx.saved_tensors
+        time, n = len(us), candidates.shape[2]
+        grad_w, grad_b = torch.zeros_like(w), w.new_zeros(w.shape[:2])
+        u_rz, u_h = u[:, : 2 * n].mT.contiguous(), u[:, 2 * n :].mT.contiguous()
+        of_rz, of_h, of_out = torch.zeros_like(u[:, : 2 * n]), torch.zeros_like(u_h), torch.zeros_like(w_out)
+        grad = grad_last.contiguous().clone()
+        grad_rx, spare, delta_h = torch.empty_like(grad), torch.empty_like(grad), torch.empty_like(grad)
+        delta_rz = torch.empty_like(gates[0])
+        delta_r, delta_z = delta_rz.split(n, 1)
+        columns = grad_outputs.contiguous()
+        for t in reversed(range(time)):
+            x, (r, z), h = xs[t], gates[t].split(n, 1), candidates[t]
+            grad.baddbmm_(w_out.mT, columns[t])
+            of_out.baddbmm_(columns[t], xs[t + 1].mT)
+            torch.sub(h, x, out=spare).mul_(grad)
+            sigmoid_backward(spare, z, grad_input=delta_z)
+            torch.mul(grad, z, out=spare)
+            tanh_backward(spare, h, grad_input=delta_h)
+            grad.sub_(spare)
+            torch.bmm(u_h, delta_h, out=grad_rx)
+            torch.mul(grad_rx, x, out=spare)
+            sigmoid_backward(spare, r, grad_input=delta_r)
+            grad.addcmul_(grad_rx, r).baddbmm_(u_rz, delta_rz)
+            of_rz.baddbmm_(delta_rz, x.mT)
+            of_h.baddbmm_(delta_h, torch.mul(r, x, out=spare).mT)
+            grad_b[:, : 2 * n] += delta_rz.sum(-1)
+            grad_b[:, 2 * n :] += delta_h.sum(-1)
+            if ctx.driven[t]:
+                grad_w[:, : 2 * n] += delta_rz @ us[t].mT
+                grad_w[:, 2 * n :] += delta_h @ us[t].mT
+        return None, grad, grad_w, torch.cat([of_rz, of_h], 1), grad_b, of_out, columns.sum((0, 3))
