@@ -5,8 +5,8 @@
 The task is FitzHugh-Nagumo's: 667 series of 29 steps, one batch an epoch, Adam and clipping. A row is an
 epoch of M members: loss, gradients, clipping, update, constraints. "alone" is the same for one model in a
 plain loop with the cell's own fast scan, measured in turns with the ensemble; "ratio" is M times its
-processor time over that of the ensemble. With `--lightning` a separate run is also timed as `SequenceLearner` and a trainer
-without logger or checkpoints do it, which is nearer to what separate runs of `train.py` cost.
+processor time over that of the ensemble. With `--lightning` both are timed as learners under a trainer
+without logger and checkpoints, too, which is nearer to what separate runs of `train.py` cost.
 
 The floor is the larger of two: the operations in arithmetic (products, with the sigmoids at this machine's
 own rate) and the memory traffic of all that is kept between the way there and back, written once and read
@@ -21,12 +21,17 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 
 from datamodules import FitzHughNagumo
 from rnnlab.cells import GRU, LSTM, Elman, Orthogonal, StableLSTM
-from rnnlab.ensemble import Ensemble
+from rnnlab.cli import quiet
+from rnnlab.ensemble import Ensemble, EnsembleLearner
+from rnnlab.learner import SequenceLearner
 from rnnlab.memory import keep_freed_memory
 from rnnlab.model import RecurrentModel
 
@@ -49,28 +54,19 @@ def milliseconds(work: Callable[[], object], calls: int) -> tuple[float, float]:
     return (time.process_time() - processor) / calls * 1e3, (time.perf_counter() - wall) / calls * 1e3
 
 
-def lightning(model: RecurrentModel, task: FitzHughNagumo, epochs: int = 60) -> tuple[float, float]:
+def lightning(learner: pl.LightningModule, task: FitzHughNagumo, epochs: int = 60) -> tuple[float, float]:
     """Processor and wall time of an epoch under a bare trainer, once it is warm."""
-    import pytorch_lightning as pl
-
-    from rnnlab.cli import quiet
-    from rnnlab.learner import SequenceLearner
-
     marks = []
 
     class Clock(pl.Callback):
         def on_train_epoch_end(self, *_: object) -> None:
             marks.append((time.process_time(), time.perf_counter()))
 
-    quiet()
-    learner = SequenceLearner(
-        model, task.objective, optimizer=partial(torch.optim.Adam, lr=1e-2), clip_norm=1.0
-    )
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     options |= {"enable_model_summary": False, "check_val_every_n_epoch": epochs}
     pl.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=[Clock()], **options).fit(learner, task)
-    first, last = marks[10], marks[-2]
-    return tuple((b - a) / (len(marks) - 12) * 1e3 for a, b in zip(first, last, strict=True))
+    gaps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks[5:-1])]
+    return tuple(1e3 * statistics.median(part) for part in zip(*gaps, strict=True))
 
 
 def machine() -> tuple[float, float, float]:
@@ -118,14 +114,16 @@ def main() -> None:
     print(
         f"machine: products {gflops:.0f} GFLOPS, a sigmoid {sigmoid:.2f} ns, memory {bandwidth:.0f} GB/s; ms:"
     )
+    run: dict[str, Any] = {"optimizer": partial(torch.optim.Adam, lr=1e-2), "clip_norm": 1.0}
     trained = None
     if options.lightning:
-        trained = lightning(make(), task)
+        quiet()
+        trained = lightning(SequenceLearner(make(), task.objective, **run), task)
         print(f"one run under Lightning: processor {trained[0]:.2f}, wall {trained[1]:.2f} an epoch")
     print(
-        f"{'members':>8}{'cpu':>9}{'wall':>9}{'alone cpu':>11}{'wall':>9}{'ratio':>8}"
+        f"{'members':>8}{'cpu':>9}{'wall':>9}{'alone cpu':>11}{'wall':>9}{'ratio':>7}"
         f"{'seeds/s of 4000 epochs':>24}{'MFLOP':>8}{'MB kept':>9}{'floor':>8}{'over floor':>12}"
-        + ("  ratio to Lightning" if trained else "")
+        + ("    Lightning cpu     wall  ratio" if trained else "")
     )
     for members in options.members:
         ensemble = Ensemble.from_seeds(make, range(members))
@@ -153,11 +151,15 @@ def main() -> None:
         kept_bytes = 4 * units * (kept + size / n)
         arithmetic = flop / gflops / 1e6 + units * arguments * sigmoid / 1e6
         floor = max(arithmetic, 2 * kept_bytes / bandwidth / 1e6)
-        print(
-            f"{members:8}{cpu:9.2f}{wall:9.2f}{one:11.2f}{one_wall:9.2f}{members * one / cpu:8.1f}"
+        row = (
+            f"{members:8}{cpu:9.2f}{wall:9.2f}{one:11.2f}{one_wall:9.2f}{members * one / cpu:7.1f}"
             f"{members / (4 * cpu):24.3f}{flop / 1e6:8.0f}{kept_bytes / 1e6:9.1f}{floor:8.2f}"
-            f"{cpu / floor:12.1f}" + (f"{members * trained[0] / cpu:20.1f}" if trained else "")
+            f"{cpu / floor:12.1f}"
         )
+        if trained:
+            both = lightning(EnsembleLearner(ensemble, task.objective, **run), task, epochs=30)
+            row += f"{both[0]:17.2f}{both[1]:9.2f}{members * trained[0] / both[0]:7.1f}"
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

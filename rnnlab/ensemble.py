@@ -365,7 +365,8 @@ class EnsembleLearner(SequenceLearner):
         options: Those of `SequenceLearner`.
 
     Attributes:
-        members: What the last row was made of: numbers by name, each `(member,)`, in float64.
+        members: What the last row was made of: numbers by name, each `(member,)`, in float64. Lightning asks
+            callbacks first, whose `on_train_epoch_end` still sees those of the epoch before.
 
     Raises:
         ValueError: While training, for a `ReduceLROnPlateau` schedule or several processes.

@@ -434,8 +434,11 @@ def test_learner_equals_separate_learners(name):
     seen = []
 
     class Watch(pl.Callback):
-        def on_train_epoch_end(self, trainer, module):
-            seen.append(dict(module.members))
+        def on_train_epoch_start(self, trainer, module):
+            seen.append(module.members)
+
+        def on_train_end(self, trainer, module):
+            seen.append(module.members)
 
     learner, rows = fit(EnsembleLearner, Ensemble.from_seeds(single, range(3)), Watch(), **options)
     runs = []
@@ -449,7 +452,7 @@ def test_learner_equals_separate_learners(name):
         assert row["train/loss_min"] == pytest.approx(min(r["train/loss"] for r in theirs), rel=1e-4)
         for key in ("train/loss", "train/mse", "grad_norm", "clipped", "lr", "epoch"):
             assert row[key] == pytest.approx(sorted(r[key] for r in theirs)[1], rel=1e-4)
-        for key, values in seen[epoch].items():
+        for key, values in seen[epoch + 1].items():
             key = key.removeprefix("updates/")
             assert values.tolist() == pytest.approx([r[key] for r in theirs], rel=1e-4)
     assert rows[0]["lr"] > rows[2]["lr"]

@@ -86,7 +86,15 @@ def start(*arguments, cwd, home=None, **options):
     env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | ({"HOME": str(home)} if home else {})
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     return subprocess.Popen(
-        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # a shell in the background makes its children deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
     )
 
 

@@ -285,14 +285,15 @@ def _reached(
     weights = weights.view(*low.shape[:-2], 1, -1).to(x)
     room = 1e-9 * (1 + torch.maximum(low.abs(), high.abs()))
 
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=x.dtype, generator=generator).to(x.device)
+    def random() -> Tensor:
+        # the same for every probe, so that none depends on which others stand beside it
+        return torch.randn(x.shape[-2:], dtype=x.dtype, generator=generator).to(x.device).expand(x.shape)
 
     def lengths(v: Tensor) -> Tensor:
         norms = (torch.linalg.vector_norm(v, dim=-1), v.abs().amax(-1), (v.abs() / weights).amax(-1))
         return torch.stack(norms, -1)
 
-    v, some = random(*x.shape), []
+    v, spare, some = random(), random(), []
     total, most = x.new_zeros(*x.shape[:-1], 3), x.new_zeros(*x.shape[:-1], 3)
     times = (
         {burn_in + int(t) for t in np.linspace(0, len(maps) - burn_in - 1, -(-states // x.shape[-2]))}
@@ -315,13 +316,13 @@ def _reached(
             total, most = total + stretch.log(), torch.fmax(most, stretch)
         size = lengths(pushed)[..., :1]
         # a vector that is lost has the stretch 0; another takes its place
-        v = torch.where(size > 0, pushed / size, random(*x.shape) if bool((size == 0).any()) else pushed)
+        v = torch.where(size > 0, pushed / size, spare)
     rate = (total / (len(maps) - burn_in)).exp()
     most, rate = (_most(values).reshape(-1, 3) for values in (most, rate))
 
     if states and bool((low.isfinite() & high.isfinite()).all()):
-        shares = torch.rand(*x.shape[:-2], states, x.shape[-1], dtype=x.dtype, generator=generator)
-        some.append((maps[-1], torch.lerp(low, high, shares.to(x)).clamp(low, high)))
+        shares = torch.rand(states, x.shape[-1], dtype=x.dtype, generator=generator).to(x.device)
+        some.append((maps[-1], torch.lerp(low, high, shares).clamp(low, high)))
     for system, points in some:
         for part in points.split(max(1, ENTRIES // (points[..., :1, :].numel() * x.shape[-1])), -2):
             most = torch.fmax(most, _most(_norms(jacobian(system, part), weights)).reshape(-1, 3))
