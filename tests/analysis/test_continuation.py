@@ -393,3 +393,15 @@ def test_bad_input(change, message):
     given = {"family": Logistic, "x0": double([0.5]), "span": (2.5, 3.0), **change}
     with pytest.raises(ValueError, match=message):
         continuation(given.pop("family"), given.pop("x0"), given.pop("span"), **given)
+
+
+def test_the_cascade_accumulates_where_it_should():
+    x0 = torch.full((1, 1), 0.6, dtype=torch.float64)
+    found = continuation(Logistic, x0, (2.9, 3.569), name="r", switch=True)
+    assert set(found.bifurcation_type.values) == {"period doubling"}
+    assert found.bifurcation_period.values.tolist() == [1, 2, 4, 8, 16]
+    doublings = found.bifurcation_parameter.values
+    assert doublings[:2] == pytest.approx([3, 1 + math.sqrt(6)], abs=1e-9)
+    # the distances shrink by Feigenbaum's constant: what is left is a geometric series
+    rest = (doublings[-1] - doublings[-2]) / (4.669201609103 - 1)
+    assert doublings[-1] + rest == pytest.approx(3.569946, abs=1e-6)
