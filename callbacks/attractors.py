@@ -18,10 +18,8 @@ class Attractors(AnalysisCallback):
     Args:
         every: Look after every so many epochs.
         samples: Initial states for every probe; their number sets the width of the basins' intervals.
-        std: Standard deviation of the initial states.
-        seed: Seed of the initial states.
         max_burn_in: Bound on the steps until they have settled.
-        **options: Further arguments of `AnalysisCallback`.
+        **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
 
     def __init__(
@@ -29,8 +27,6 @@ class Attractors(AnalysisCallback):
         *,
         every: int = 50,
         samples: int = 16,
-        std: float = 1.0,
-        seed: int = 0,
         max_burn_in: int = 4000,
         **options: Any,
     ) -> None:
@@ -39,11 +35,7 @@ class Attractors(AnalysisCallback):
             partial(attractors, max_burn_in=max_burn_in),
             every=every,
             samples=samples,
-            std=std,
-            seed=seed,
-            draw=options.pop("draw", draw),
-            summary=options.pop("summary", summary),
-            **options,
+            **{"draw": draw, "summary": summary} | options,
         )
 
 

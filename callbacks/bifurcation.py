@@ -56,9 +56,7 @@ class Bifurcation(AnalysisCallback):
             samples=samples,
             std=std,
             seed=seed,
-            draw=options.pop("draw", draw),
-            summary=options.pop("summary", summary),
-            **options,
+            **{"draw": draw, "summary": summary} | options,
         )
 
 

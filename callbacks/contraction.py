@@ -18,10 +18,8 @@ class Contraction(AnalysisCallback):
     Args:
         every: Look after every so many epochs.
         samples: Orbits, from random states, that the lower bound is sampled along.
-        std: Standard deviation of these.
-        seed: Seed of the initial states.
         steps: Length of the orbits.
-        **options: Further arguments of `AnalysisCallback`.
+        **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
 
     def __init__(
@@ -29,8 +27,6 @@ class Contraction(AnalysisCallback):
         *,
         every: int = 50,
         samples: int = 4,
-        std: float = 1.0,
-        seed: int = 0,
         steps: int = 100,
         **options: Any,
     ) -> None:
@@ -39,11 +35,7 @@ class Contraction(AnalysisCallback):
             partial(contraction, steps=steps),
             every=every,
             samples=samples,
-            std=std,
-            seed=seed,
-            draw=options.pop("draw", draw),
-            summary=options.pop("summary", summary),
-            **options,
+            **{"draw": draw, "summary": summary} | options,
         )
 
 

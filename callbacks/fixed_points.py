@@ -26,11 +26,9 @@ class FixedPoints(AnalysisCallback):
     Args:
         every: Look after every so many epochs.
         samples: Random initial states for every probe.
-        std: Their standard deviation.
-        seed: Seed of the initial states.
         tolerance: Largest residual of a fixed point.
         modes: Eigenvalues to store of each point, the least stable first.
-        **options: Further arguments of `AnalysisCallback`.
+        **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
 
     def __init__(
@@ -38,8 +36,6 @@ class FixedPoints(AnalysisCallback):
         *,
         every: int = 10,
         samples: int = 16,
-        std: float = 1.0,
-        seed: int = 0,
         tolerance: float = 1e-10,
         modes: int = 64,
         **options: Any,
@@ -49,13 +45,7 @@ class FixedPoints(AnalysisCallback):
             partial(points, tolerance=tolerance, modes=modes),
             every=every,
             samples=samples,
-            std=std,
-            seed=seed,
-            fresh=options.pop("fresh", True),
-            draw=options.pop("draw", draw),
-            summary=options.pop("summary", summary),
-            warm=options.pop("warm", known_points),
-            **options,
+            **{"draw": draw, "summary": summary, "warm": known_points, "fresh": True} | options,
         )
 
 
@@ -64,11 +54,8 @@ def points(system: System, x0: Tensor, *, modes: int, **options: Any) -> xr.Data
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning)
         seen = fixed_points(system, x0, **options)
-    for name in (
-        "index_sum",
-        "not_converged",
-    ):  # variables too; of all probes, where attributes are of a part
-        seen.attrs.pop(name)
+    # variables say it of all probes, these attributes of one process's part
+    seen.attrs = {key: value for key, value in seen.attrs.items() if key not in seen}
     return seen.isel(mode=slice(modes))
 
 

@@ -19,12 +19,10 @@ class Lyapunov(AnalysisCallback):
     Args:
         every: Look after every so many epochs.
         samples: Trajectories for every probe, from random states.
-        std: Standard deviation of these.
-        seed: Seed of the initial states.
         count: How many exponents, the largest first.
         steps: Time steps averaged over.
         discard: Time steps dropped first.
-        **options: Further arguments of `AnalysisCallback`.
+        **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
 
     def __init__(
@@ -32,8 +30,6 @@ class Lyapunov(AnalysisCallback):
         *,
         every: int = 10,
         samples: int = 2,
-        std: float = 1.0,
-        seed: int = 0,
         count: int = 4,
         steps: int = 500,
         discard: int = 500,
@@ -44,11 +40,7 @@ class Lyapunov(AnalysisCallback):
             partial(leading_exponents, count=count, steps=steps, discard=discard),
             every=every,
             samples=samples,
-            std=std,
-            seed=seed,
-            draw=options.pop("draw", draw),
-            summary=options.pop("summary", summary),
-            **options,
+            **{"draw": draw, "summary": summary} | options,
         )
 
 

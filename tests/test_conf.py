@@ -5,8 +5,10 @@ import inspect
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1] / "conf"
@@ -56,6 +58,13 @@ def test_keys_bind_to_signatures(file):
             (signature.bind_partial if node.get("_partial_") else signature.bind)(**keys)
         except TypeError as error:
             pytest.fail(f"{file}, {path}: {error}")
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith("callbacks/")])
+def test_callbacks_can_be_made(file):
+    # some hand further arguments on, which a signature does not show
+    made = instantiate(composed(file).callbacks)
+    assert all(isinstance(callback, pl.Callback) for callback in made.values())
 
 
 @pytest.mark.parametrize("file", FILES)
