@@ -45,8 +45,9 @@ class Ensemble(nn.Module):
     An ensemble is also a network to be analysed, with states `(*batch, member, sample, state)`. As
     `HeldInput(freeze(ensemble), u)` each analysis sees it as a system whose probes are the members.
 
-    Any model whose cell and encoder are made of operations that torch can batch will do. The gated recurrent
-    unit with its reset gate before the product has a fast path.
+    Any `RecurrentModel` will do if torch can batch the operations of its encoder, readout and cell's step.
+    The cells of the house, by themselves or stacked, are faster, most of all the gated recurrent unit with
+    its reset gate before the product.
 
     Args:
         models: The members as they start, at least one; they are copied.
@@ -123,10 +124,10 @@ class Ensemble(nn.Module):
         if x0 is None:
             x0 = next(self.parameters()).new_zeros(inputs.shape[1], self.state_size)
         x0 = x0.expand(len(self), -1, -1)
-        encoder = self._shells[0].encoder
-        if not all(type(cell) in LAWS for cell in self._layers()):
+        shell = self._shells[0]
+        if type(shell.readout) is not nn.Linear or not all(type(cell) in LAWS for cell in self._layers()):
             return self._each(_run, (inputs, x0), (None, 0), (1, 0))
-        if type(encoder) is not nn.Identity:
+        if type(shell.encoder) is not nn.Identity:
             inputs = self._each(lambda model, inputs: model.encoder(inputs), (inputs,), (None,), 1)
         outputs, x = self._scan(inputs.mT, x0.mT)
         return outputs.mT, x.mT
@@ -183,9 +184,6 @@ class Ensemble(nn.Module):
                 g.mul_(shares.view(-1, *[1] * (g.ndim - 1)))
         stopped = (~self.alive).nonzero().flatten()
         kept = [p[stopped] for p in parameters]
-        if len(stopped):
-            for g in gradients:
-                g[stopped] = 0.0
         optimizer.step()
         self.constrain()
         if len(stopped):
@@ -244,7 +242,11 @@ class Ensemble(nn.Module):
         """`function(model, *arguments)` of all members at once, whose axes in and out are given."""
         called = _Called(self._shells[0], function)
         weights = {f"model.{name}": values for name, values in self._tensors()}
-        return vmap(lambda w, *args: functional_call(called, w, args), (0, *dims), out)(weights, *arguments)
+
+        def one(weights: dict[str, Tensor], *arguments: Tensor) -> Any:
+            return functional_call(called, weights, arguments)
+
+        return vmap(one, (0, *dims), out, randomness="different")(weights, *arguments)
 
     # a network to be analysed
 
@@ -487,6 +489,11 @@ def _check_make(models: list[RecurrentModel]) -> None:
     if not models:
         raise ValueError("models=[] is not possible: an ensemble has at least one member.")
     first = models[0]
+    if type(first).forward is not RecurrentModel.forward:
+        raise ValueError(
+            f"a {type(first).__name__} with a forward of its own is not possible as a member: "
+            "give it as the cell, encoder or readout of a RecurrentModel."
+        )
     if len(list(first.parameters())) < len(list(first.named_parameters(remove_duplicate=False))):
         raise ValueError("a model that uses a parameter in two places is not possible as a member.")
     for number, model in enumerate(models):

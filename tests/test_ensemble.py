@@ -189,6 +189,8 @@ def test_an_encoder_belongs_to_each_member():
     outputs, _ = ensemble(symbols)
     x = torch.randn(MEMBERS, BATCH, 3).double()
     following = ensemble.step(x, symbols[0])
+    with torch.no_grad():
+        torch.testing.assert_close(ensemble(symbols)[0], outputs)
     for number, model in enumerate(ensemble.unstack()):
         torch.testing.assert_close(outputs[:, number], model(symbols)[0])
         torch.testing.assert_close(following[number], model.step(x[number], symbols[0]))
@@ -280,6 +282,20 @@ def test_members_follow_what_becomes_of_the_ensemble():
     assert not ensemble.eval().member(0).training
 
 
+def test_any_readout_will_do():
+    def deep():
+        model = maker()()
+        model.readout = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        return model
+
+    ensemble = Ensemble.from_seeds(deep, range(MEMBERS))
+    inputs, _ = series()
+    outputs, last = ensemble(inputs[0])
+    for number, model in enumerate(ensemble.unstack()):
+        torch.testing.assert_close(outputs[:, number], model(inputs[0])[0])
+        torch.testing.assert_close(last[number], model(inputs[0])[1])
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="at least one member"):
         Ensemble([])
@@ -289,6 +305,13 @@ def test_refusals():
         Ensemble([maker()(), maker()(), maker("gru after")()])
     with pytest.raises(ValueError, match="member 1 is of another make"):
         Ensemble([maker()(), maker()().float()])
+
+    class Backwards(RecurrentModel):
+        def forward(self, inputs, x0=None):
+            return super().forward(inputs.flip(0), x0)
+
+    with pytest.raises(ValueError, match="a Backwards with a forward of its own is not possible"):
+        Ensemble([Backwards(1, 1, partial(GRU, hidden_size=2))])
     tied = maker()()
     tied.readout.bias = tied.readout.weight
     with pytest.raises(ValueError, match="in two places"):
