@@ -9,9 +9,8 @@ processor time over that of the ensemble. With `--lightning` both are timed as l
 without logger and checkpoints, too, which is nearer to what separate runs of `train.py` cost.
 
 The floor is the larger of two: the operations in arithmetic (products, with the sigmoids at this machine's
-own rate) and the memory traffic of all that is kept between the way there and back, written once and read
-once.
-What the ensemble needs beyond is passing data through the cache once for every operation of the list.
+own rate) and the memory traffic of all that is kept between the way there and back, written and read once.
+What goes beyond it: each of some thirty operations a step passes its data through the cache by itself.
 """
 
 from __future__ import annotations

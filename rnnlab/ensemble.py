@@ -528,7 +528,7 @@ def _affine(weight: Tensor, x: Tensor, bias: Tensor) -> Tensor:
 
 
 def _tanh(a: Tensor) -> Tensor:
-    return 2 * torch.sigmoid(2 * a) - 1  # a tenth of the price, and as exact as states of size one need
+    return 2 * torch.sigmoid(2 * a) - 1  # a fifth of the price, and as exact as states of size one need
 
 
 def _elman(cell: Elman, p: Any) -> Law:
@@ -612,7 +612,7 @@ class _GRUScan(torch.autograd.Function):
     """The recurrence of reset-before units and the readout, all members in one node of the graph.
 
     States are columns `(member, unit, batch)`: products with small matrices then have long rows, and what is
-    done element by element runs over one piece of memory. tanh is 2 sigmoid(2 a) - 1, a tenth of its
+    done element by element runs over one piece of memory. tanh is 2 sigmoid(2 a) - 1, a fifth of its
     price and as exact as states of size one need. A step without input spares its products.
     """
 

@@ -48,8 +48,9 @@ def contraction(
     is infinite.
 
     **From below.** `sampled` is the largest stretch of a tangent vector along the orbits, or norm of DF at
-    `states` states of the orbits and as many random ones in the box. `rate` is the mean stretch along an
-    orbit, exp(lambda_1), of the orbit where it is largest. So upper >= sampled >= rate, always.
+    `states` states of the orbits and as many random ones in the part of the box that orbits span. `rate` is
+    the mean stretch along an orbit, exp(lambda_1), of the orbit where it is largest. So upper >= sampled >=
+    rate, always.
 
     A set of inputs (`rnnlab.autonomous.InputSet`) in place of a system: the bounds are over all inputs of its
     box, held or changing, and the orbits are driven by random ones.
@@ -300,6 +301,8 @@ def _reached(
         if states
         else set()
     )
+    start = x.clamp(low, high)
+    least, greatest = start.amin(-2, keepdim=True), start.amax(-2, keepdim=True)
     for time, system in enumerate(tqdm(maps, disable=not progress, desc="contraction")):
         if time >= burn_in:
             if time > burn_in and bool(((x < low - room) | (x > high + room)).any()):
@@ -307,6 +310,8 @@ def _reached(
                     "an orbit leaves the box that the system's bounds() give as absorbing: they do not hold."
                 )
             x = x.clamp(low, high)  # after the burn-in it is all but there
+            least = torch.fmin(least, x.amin(-2, keepdim=True))
+            greatest = torch.fmax(greatest, x.amax(-2, keepdim=True))
         if time in times:
             some.append((system, x))
         x, pushed = push(system, x, v.unsqueeze(-1))
@@ -320,9 +325,10 @@ def _reached(
     rate = (total / (len(maps) - burn_in)).exp()
     most, rate = (_most(values).reshape(-1, 3) for values in (most, rate))
 
-    if states and bool((low.isfinite() & high.isfinite()).all()):
+    if states:
+        # the whole box may be wider by orders of magnitude than where orbits go
         shares = torch.rand(states, x.shape[-1], dtype=x.dtype, generator=generator).to(x.device)
-        some.append((maps[-1], torch.lerp(low, high, shares).clamp(low, high)))
+        some.append((maps[-1], torch.lerp(least, greatest, shares).clamp(low, high)))
     for system, points in some:
         for part in points.split(max(1, ENTRIES // (points[..., :1, :].numel() * x.shape[-1])), -2):
             most = torch.fmax(most, _most(_norms(jacobian(system, part), weights)).reshape(-1, 3))
