@@ -44,6 +44,8 @@ def fixed_points(
     x0: Tensor,
     *,
     known: Tensor | np.ndarray | None = None,
+    samples: int = 0,
+    seed: int = 0,
     tolerance: float = 1e-10,
     iterations: int = 200,
     max_steps: int = 100,
@@ -54,13 +56,14 @@ def fixed_points(
 ) -> xr.Dataset:
     """Find the states that rest: F(x) = x of a map, f(x) = 0 of a vector field.
 
-    **Search.** From every start: (1) Newton's method with the largest component of a step at most `max_step`,
-    inside the system's `bounds()` or, without, a box around the starts: points of any stability. (2) The map
-    is iterated, and Newton's method takes over where the orbit has slowed down: stable points. (3) Levenberg
-    and Marquardt's descent of the speed |F(x) - x|, if both led nowhere. Then (4) Newton's method again from
-    halfway between the points found, as many pairs as there are starts, the nearest first: between two
-    attractors there is a saddle. A system that offers a smaller one with the same fixed points is searched
-    in that. What is found is polished by Newton's method, at last in the full system, until rounding stops.
+    **Search.** From every start, given, known or sampled: (1) Newton's method with the largest component of a
+    step at most `max_step`, inside the system's `bounds()` or, without, a box around the starts: points of
+    any stability. (2) The map is iterated, and Newton's method takes over where the orbit has slowed down:
+    stable points. (3) Levenberg and Marquardt's descent of the speed |F(x) - x|, if both led nowhere. Then
+    (4) Newton's method again from halfway between the points found, as many pairs as there are starts, the
+    nearest first: between two attractors there is a saddle. A system that offers a smaller one with the same
+    fixed points is searched in that. What is found is polished by Newton's method, at last in the full
+    system, until rounding stops.
 
     **Verdict.** A fixed point has a residual below `tolerance`: the largest component of F(x) - x or f(x),
     relative to the largest of x where that is above one. Anything else is no fixed point: local minima of the
@@ -86,6 +89,9 @@ def fixed_points(
         known: Points of an earlier look, `(index, state)` or `(probe, index, state)` as `x0`, from which to
             start too; rows of NaN are none. After a small change of the system they converge in 2 to 3
             steps.
+        samples: Further starts, drawn uniformly in the system's `bounds()`, or in [-1, 1] along axes where
+            it knows none; the same for every probe.
+        seed: Of these.
         tolerance: Residual below which a point is a fixed point.
         iterations: Of the map, from each start. Not used for a vector field.
         max_steps: Of Newton's method and of Levenberg and Marquardt's, from each start.
@@ -140,12 +146,14 @@ def fixed_points(
         >>> found.attrs["index_sum"], found.attrs["not_converged"]
         (1, 0)
     """
-    for name, value in {"iterations": iterations, "max_steps": max_steps}.items():
+    for name, value in {"iterations": iterations, "max_steps": max_steps, "samples": samples}.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"{name}={value!r} is not possible: give a whole number of at least 0.")
     for name, value in {"tolerance": tolerance, "max_step": max_step}.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} is not possible: give a number above 0.")
+    if samples and isinstance(x0, Tensor) and x0.ndim > 1:
+        x0 = torch.cat([x0, _uniform(system, x0, samples, seed)], -2)
     x, real = _starts(system, x0, known)
     fresh = real & (torch.arange(x.shape[-2], device=x.device) < x0.shape[-2])
     zeros, corners = _Zeros(system), bounds(system)
@@ -222,6 +230,8 @@ def fixed_points(
         attrs={
             "analysis": "fixed_points",
             "time": "continuous" if zeros.flow else "discrete",
+            "samples": samples,
+            "seed": seed,
             "tolerance": tolerance,
             "iterations": iterations,
             "max_steps": max_steps,
@@ -332,6 +342,17 @@ def _search(
         ends = small.lift(ends)
     label = label[..., : candidates.shape[-2]]
     return points, torch.stack(label.split(real.shape[-1], -1), -1), ends, flat
+
+
+def _uniform(system: System | VectorField, x0: Tensor, count: int, seed: int) -> Tensor:
+    """Random states in the system's absorbing box, `(*probe, count, state)`."""
+    shape = (*x0.shape[:-2], count, x0.shape[-1])
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.rand(shape[-2:], dtype=torch.float64, generator=generator).to(x0.device)
+    one = torch.ones_like(shares[:1])
+    low, high = bounds(system) or (-one, one)
+    low, high = low.where(low.isfinite(), -1.0), high.where(high.isfinite(), 1.0)
+    return (low + (high - low) * shares).expand(shape)
 
 
 def _starts(

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.optimize import brentq, root
 from torch import nn
 
@@ -81,6 +82,20 @@ def test_a_missing_point_breaks_the_index_sum():
     found = fixed_points(seven_point_gru(), normal(200, 2))
     for missing in range(7):
         assert found.sign.drop_isel(index=missing).sum() != 1
+
+
+def test_starts_can_be_sampled():
+    none = torch.empty(0, 2).double()
+    found = fixed_points(seven_point_gru(), none, samples=200)
+    assert found.sizes["index"] == 7
+    assert found.starts == 200
+    again = fixed_points(seven_point_gru(), none, samples=200)
+    xr.testing.assert_identical(again, found)
+    assert not fixed_points(seven_point_gru(), none, samples=200, seed=1).hits.equals(found.hits)
+    # where no box is known, [-1, 1]; beside given starts, and the same for every probe
+    both = fixed_points(TanhMap(double([2.0], [0.5])), double(0.3).expand(2, 1, 1), samples=20)
+    assert both.starts.values.tolist() == [21, 21]
+    assert (both.unstable >= 0).sum("index").values.tolist() == [3, 1]
 
 
 def test_too_few_starts_are_told():
