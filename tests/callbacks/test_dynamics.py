@@ -7,15 +7,17 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import xarray as xr
+from torch import nn
 
 from callbacks import Attractors, Contraction, FixedPoints, Lyapunov
 from datamodules import Sine
 from rnnlab.analysis import contraction, fixed_points, lyapunov_spectrum
-from rnnlab.autonomous import HeldInput, freeze
+from rnnlab.autonomous import HeldInput, freeze, wrap_torch
 from rnnlab.cells import GRU, LSTM
 from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.store import Store
+from rnnlab.task import Probes
 from tests.trainers import quiet_trainer
 
 KINDS = {
@@ -152,3 +154,44 @@ def test_bounds_are_those_of_the_network(tmp_path):
     by_hand = contraction(last_system(learner), callback.initial_states(3).expand(3, -1, -1), steps=10)
     np.testing.assert_allclose(seen.upper.values, by_hand.upper.values)
     assert (seen.upper >= seen.sampled).all()
+
+
+class Theirs(pl.LightningModule):
+    """A module of somebody who knows nothing of rnnlab."""
+
+    def __init__(self, kind=nn.GRU, layers=1):
+        super().__init__()
+        self.save_hyperparameters({"layers": layers})
+        self.rnn = kind(2, 3, num_layers=layers)
+        self.readout = nn.Linear(3, 1)
+
+    def training_step(self, batch, _):
+        return self.readout(self.rnn(batch)[0]).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(("kind", "layers"), [(nn.GRU, 1), (nn.LSTM, 2), (nn.RNN, 2)])
+def test_networks_of_others_are_watched_in_their_own_trainer(tmp_path, kind, layers):
+    probes = Probes(torch.tensor([[0.0, 0.0], [1.0, -1.0]]), ("silence", "both"))
+    options = {"probes": probes, "model": lambda module: wrap_torch(module.rnn, module.readout), "draw": None}
+    watch = [make(every=1, **options) for make in KINDS.values()]
+    module = Theirs(kind, layers)
+    data = torch.utils.data.DataLoader([torch.randn(5, 4, 2) for _ in range(2)], batch_size=None)
+    trainer = quiet_trainer(*watch, epochs=2, default_root_dir=tmp_path)
+    trainer.fit(module, data)
+    assert Store(tmp_path / "analysis.zarr").names == tuple(sorted(KINDS))
+    for name in KINDS:
+        seen = looks(tmp_path, name)
+        assert seen.epoch.values.tolist() == [0, 1, 2]
+        assert seen.probe.values.tolist() == ["silence", "both"]
+    # after training, from a checkpoint, the same is seen
+    trainer.save_checkpoint(tmp_path / "theirs.ckpt")
+    again = Theirs.load_from_checkpoint(tmp_path / "theirs.ckpt", weights_only=True, kind=kind, layers=layers)
+    network = freeze(wrap_torch(again.rnn, again.readout))
+    x0 = watch[1].initial_states(network.state_size)
+    for probe, u in enumerate(probes.inputs):
+        found = lyapunov_spectrum(HeldInput(network, u), x0, count=3, steps=40, discard=20)
+        stored = looks(tmp_path, "lyapunov").isel(epoch=-1, probe=probe)
+        np.testing.assert_allclose(found.exponent.values, stored.exponent.values, atol=1e-9)
