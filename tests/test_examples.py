@@ -27,6 +27,19 @@ def test_logistic_map(tmp_path):
 
 
 @pytest.mark.slow
+def test_seven_fixed_points(tmp_path):
+    out = run("seven_fixed_points.py", str(tmp_path / "branches.png"), cwd=tmp_path)
+    assert out.count(" stable node ") == 3
+    assert out.count("unstable node ") == 1
+    assert out.count("saddle ") == 3
+    assert "index sum 1; proved: 7, undecided: 0" in out
+    # on the axes and on the diagonal, where the map has one dimension, by SciPy
+    assert out.count("saddle-node at gain 1.188352") == 2
+    assert out.count("saddle-node at gain 1.052396") == 1
+    assert (tmp_path / "branches.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_your_own_network_learns_two_resting_states(tmp_path):
     out = run("your_own_network.py", cwd=tmp_path)
     last = out.strip().splitlines()[-1]
