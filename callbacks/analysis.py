@@ -98,7 +98,7 @@ class AnalysisCallback(pl.Callback):
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
-        self.seconds = {"analysis": 0.0, "drawing": 0.0}
+        self.seconds = {name: 0.0, "drawing": 0.0}
         self.looks = 0
         self._drawn_at = self._draw_cost = 0.0
         self._looked_at = -1
@@ -143,7 +143,7 @@ class AnalysisCallback(pl.Callback):
         with undisturbed(), torch.no_grad():
             part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device, epoch)
         seen = gather(part, "probe")
-        self.seconds["analysis"] += time.perf_counter() - started
+        self.seconds[self.name] += time.perf_counter() - started
         self._looked_at = epoch
         self.looks += 1
         if seen is None:

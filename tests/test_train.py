@@ -130,7 +130,7 @@ def test_a_run_leaves_what_it_promises(cli, tmp_path, model):
     assert any((run_dir / "figures").glob("*.png"))
     status = json.loads((run_dir / "status.json").read_text())
     assert status["state"] == "finished"
-    assert {"training", "analysis", "drawing"} <= status["timings"].keys()
+    assert {"training", "bifurcation", "drawing"} <= status["timings"].keys()
 
     run = open_run(run_dir)
     assert run.config.seed == 1
