@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import brentq
 from torch import nn
 
+from rnnlab.analysis.arclength import Curve
 from rnnlab.analysis.continuation import continuation
 from rnnlab.autonomous import HeldInput, wrap_torch
 from rnnlab.families import between
@@ -405,3 +406,12 @@ def test_the_cascade_accumulates_where_it_should():
     # the distances shrink by Feigenbaum's constant: what is left is a geometric series
     rest = (doublings[-1] - doublings[-2]) / (4.669201609103 - 1)
     assert doublings[-1] + rest == pytest.approx(3.569946, abs=1e-6)
+
+
+def test_what_is_no_solution_is_no_point_of_a_branch():
+    curve = Curve(Logistic, start=2.5, length=1.0, size=1, period=1, exact=True, flow=False)
+    ahead = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    solution = torch.tensor([1 - 1 / 2.5, 0.0], dtype=torch.float64)
+    on = curve.point(solution, ahead)
+    assert on.eigenvalue.real.tolist() == pytest.approx([-0.5])
+    assert curve.point(solution + 1e-6, ahead) is None
