@@ -93,8 +93,7 @@ def start(*arguments, cwd, home=None, **options):
         stderr=subprocess.STDOUT,
         text=True,
         # a shell in the background makes its children deaf to it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
+        **{"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)} | options,
     )
 
 
