@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,28 +12,30 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
+from rnnlab.analysis.roots import (
+    Points,
+    Zeros,
+    around,
+    by_parts,
+    gather,
+    iterate,
+    levenberg_marquardt,
+    newton,
+    polish,
+    scale,
+)
 from rnnlab.analysis.stability import classify, leading_first
 from rnnlab.analysis.states import batch_axes, check_states, one_thread, to_numpy
 from rnnlab.systems import (
     System,
     VectorField,
     bounds,
-    is_flow,
     jacobian,
-    law,
     observe,
-    push,
     reduced,
 )
 
-SETTLING, SETTLED = (
-    1e-2,
-    1e-4,
-)  # speed of an orbit that may be on its way to a fixed point, or is nearly there
-FLAT = 1e-4  # gradient of the speed, relative to that of an average state, below which it is a minimum
 PLACED = 1e-2  # Newton step, relative to the state, that a degenerate point may be away from its place
-ELEMENTS = 2**22  # of the Jacobians held at a time
-EPS = torch.finfo(torch.float64).eps
 
 
 @torch.no_grad()
@@ -156,14 +156,14 @@ def fixed_points(
         x0 = torch.cat([x0, _uniform(system, x0, samples, seed)], -2)
     x, real = _starts(system, x0, known)
     fresh = real & (torch.arange(x.shape[-2], device=x.device) < x0.shape[-2])
-    zeros, corners = _Zeros(system), bounds(system)
+    zeros, corners = Zeros(system), bounds(system)
     with one_thread(), tqdm(disable=not progress, unit="start", leave=False) as bar:
         points, label, ends, flat = _search(
             zeros, x, real, fresh, corners, tolerance, iterations, max_steps, max_step, slow, bar
         )
         spectrum = torch.full_like(points.x, math.nan, dtype=torch.complex128)
         if eigenvalues:
-            (spectrum,) = _by_parts(partial(_spectrum, zeros), points.x, points.there, bar)
+            (spectrum,) = by_parts(partial(_spectrum, zeros), points.x, points.there, bar)
     stability = classify(to_numpy(spectrum), flow=zeros.flow)
     unstable, margin = (torch.from_numpy(values).to(x.device) for values in stability[::2])
     kind = np.where(to_numpy(points.sign.isnan()) & (stability.kind != ""), "non-hyperbolic", stability.kind)
@@ -173,7 +173,7 @@ def fixed_points(
     hits = led.sum(-2)
     news = (led & (hits == 1)[..., None, :]).any(-1) & fresh
     speed = zeros.value(ends).norm(dim=-1)
-    slow_label, slowest = _cluster(ends, flat, 1e-3 * _scale(ends), speed)
+    slow_label, slowest = _cluster(ends, flat, 1e-3 * scale(ends), speed)
     slow_hits = (slow_label[..., None] == torch.arange(slowest.shape[-1], device=x.device)).sum(-2)
     index_sum = points.sign.nan_to_num().where(points.there, 0).sum(-1).long()
     not_converged = (real & ~led.any(-1) & ~flat).sum(-1)
@@ -244,38 +244,8 @@ def fixed_points(
     )
 
 
-class _Zeros:
-    """What is to vanish, F(x) - x of a map or f(x) of a vector field, and its derivative."""
-
-    def __init__(self, system: Any) -> None:
-        self.system, self.flow, self.rule = system, is_flow(system), law(system)
-
-    def value(self, x: Tensor) -> Tensor:
-        return self.rule(x) if self.flow else self.rule(x) - x
-
-    def slope(self, x: Tensor) -> Tensor:
-        matrix = jacobian(self.system, x)
-        return matrix if self.flow else matrix - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-
-    def along(self, x: Tensor, direction: Tensor) -> Tensor:
-        """The derivative along one vector, `(*batch, state)`."""
-        moved = push(self.system, x, direction[..., None])[1][..., 0]
-        return moved if self.flow else moved - direction
-
-
-class _Points(NamedTuple):
-    """Polished candidates, `(*probe, sample)` each, and `(*probe, sample, state)`."""
-
-    x: Tensor
-    there: Tensor  # whether the row is one
-    residual: Tensor
-    correction: Tensor
-    error: Tensor  # bound on the distance to the true point, up to a factor of order one
-    sign: Tensor  # of det(I - J) or det(-Df); NaN where not resolved
-
-
 def _search(
-    full: _Zeros,
+    full: Zeros,
     x: Tensor,
     real: Tensor,
     fresh: Tensor,
@@ -286,7 +256,7 @@ def _search(
     max_step: float,
     slow: bool,
     bar: tqdm,
-) -> tuple[_Points, Tensor, Tensor, Tensor]:
+) -> tuple[Points, Tensor, Tensor, Tensor]:
     """All searches from all starts.
 
     Returns:
@@ -294,50 +264,50 @@ def _search(
         search)`; where the descent from each start ended, and whether in a minimum of the speed.
     """
     small = reduced(full.system)
-    zeros = full if small is None else _Zeros(small)
+    zeros = full if small is None else Zeros(small)
     restrict = (lambda states: states) if small is None else small.restrict
     z, axis = restrict(x), x.ndim - 2
     if corners is None:
         infinite = torch.full_like(z[..., :1, :], math.inf)
-        walls, box = (-infinite, infinite), _around(z, real)
+        walls, box = (-infinite, infinite), around(z, real)
     else:
         box = walls = restrict(corners[0]), restrict(corners[1])
 
-    def newton(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor]:
-        return _newton(zeros, states, go, box, tolerance, max_steps, max_step)
+    def jump(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor]:
+        return newton(zeros, states, go, box, tolerance, max_steps, max_step)
 
     def settle(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor]:
-        return _newton(full, states, go, None, tolerance, max_steps, max_step)
+        return newton(full, states, go, None, tolerance, max_steps, max_step)
 
     def descend(states: Tensor, go: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _levenberg_marquardt(zeros, states, go, walls, tolerance, max_steps)
+        return levenberg_marquardt(zeros, states, go, walls, tolerance, max_steps)
 
-    def polish(states: Tensor, go: Tensor) -> _Points:
-        found = _polish(zeros, states, go)
+    def finish(states: Tensor, go: Tensor) -> Points:
+        found = polish(zeros, states, go)
         beyond = torch.maximum(walls[0] - found.x, found.x - walls[1]).amax(-1)
         return found._replace(there=found.there & (beyond < PLACED))
 
-    searches = [_by_parts(newton, z, real, bar)]
+    searches = [by_parts(jump, z, real, bar)]
     if iterations and not full.flow and bool(fresh.any()):
-        ends, settling = _iterate(full, x, fresh, iterations)
-        searches.append(_by_parts(newton, restrict(ends), settling, bar))
+        ends, settling = iterate(full, x, fresh, iterations)
+        searches.append(by_parts(jump, restrict(ends), settling, bar))
     led = torch.stack([good for _, good in searches]).any(0)
-    ends, good, flat = _by_parts(descend, z, real if slow else real & ~led, bar)
+    ends, good, flat = by_parts(descend, z, real if slow else real & ~led, bar)
     searches.append((ends, good))
 
     candidates, good = (torch.cat(parts, axis) for parts in zip(*searches, strict=True))
-    polished = _by_parts(polish, candidates, good, bar)
+    polished = by_parts(finish, candidates, good, bar)
     points, _ = _merge(polished, tolerance)
     # between two attractors there is a saddle
-    middle, good = _by_parts(newton, *_between(points, int(fresh.sum(-1).max())), bar)
-    more = _by_parts(polish, middle, good, bar)
+    middle, good = by_parts(jump, *_between(points, int(fresh.sum(-1).max())), bar)
+    more = by_parts(finish, middle, good, bar)
     points, label = _merge(
         tuple(torch.cat(both, axis) for both in zip(polished, more, strict=True)), tolerance
     )
     if small is not None:
         # what rests in the small system rests in the full one, but for rounding
-        lifted, good = _by_parts(settle, small.lift(points.x), points.there, bar)
-        points, again = _merge(_by_parts(partial(_polish, full), lifted, good, bar), tolerance)
+        lifted, good = by_parts(settle, small.lift(points.x), points.there, bar)
+        points, again = _merge(by_parts(partial(polish, full), lifted, good, bar), tolerance)
         label = again.gather(-1, label.clamp(min=0)).where(label >= 0, -1)
         ends = small.lift(ends)
     label = label[..., : candidates.shape[-2]]
@@ -379,213 +349,27 @@ def _starts(
     return torch.cat([x0, known.nan_to_num()], -2), torch.cat([real, there], -1)
 
 
-def _around(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Corners of a box five times as wide as the starts, for each probe."""
-    low = x.masked_fill(~real[..., None], math.inf).amin(-2, keepdim=True)
-    high = x.masked_fill(~real[..., None], -math.inf).amax(-2, keepdim=True)
-    half = 5 * ((high - low) / 2).clamp(min=1)
-    return (low + high) / 2 - half, (low + high) / 2 + half
-
-
-def _by_parts(
-    function: Callable[..., tuple[Tensor, ...]], x: Tensor, go: Tensor, bar: tqdm
-) -> tuple[Tensor, ...]:
-    """Apply to few enough rows `(*probe, sample, state)` at a time that their Jacobians fit the memory."""
-    axis, size = x.ndim - 2, x.shape[-1]
-    width = max(1, ELEMENTS // (x[..., 0, 0].numel() * size * size))
-    parts = []
-    for states, active in zip(x.split(width, axis), go.split(width, axis), strict=True):
-        parts.append(function(states, active))
-        bar.update(int(active.sum()))
-    return tuple(torch.cat(pieces, axis) for pieces in zip(*parts, strict=True))
-
-
-def _take(go: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """The rows that go on, gathered along the sample axis and padded with others to a rectangle."""
-    width = int(go.sum(-1).max())
-    rows = torch.argsort(~go, dim=-1, stable=True)[..., :width]
-    return rows, *(_gather(value, rows) for value in values)
-
-
-def _gather(value: Tensor, rows: Tensor) -> Tensor:
-    tail = value.shape[rows.ndim :]
-    return value.gather(rows.ndim - 1, rows.view(*rows.shape, *(1 for _ in tail)).expand(*rows.shape, *tail))
-
-
-def _put(value: Tensor, rows: Tensor, part: Tensor, go: Tensor) -> Tensor:
-    """`value` with its rows `rows` replaced by `part`, but for those that only fill the rectangle."""
-    tail = value.shape[rows.ndim :]
-    live = go.gather(-1, rows).view(*rows.shape, *(1 for _ in tail))
-    part = part.where(live, _gather(value, rows))
-    return value.scatter(rows.ndim - 1, rows.view(live.shape).expand(*rows.shape, *tail), part)
-
-
-def _scale(x: Tensor) -> Tensor:
-    return x.abs().amax(-1).clamp(min=1)
-
-
-def _residual(value: Tensor, x: Tensor) -> Tensor:
-    return value.abs().amax(-1) / _scale(x)
-
-
-def _iterate(zeros: _Zeros, x: Tensor, go: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Orbits after some time, or once they rest well enough, and which of them have become slow."""
-    started = go
-    for done in range(0, iterations, 20):
-        go = started & (_residual(zeros.value(x), x) > SETTLED)
-        if not bool(go.any()):
-            break
-        rows, part = _take(go, x)
-        for _ in range(min(20, iterations - done)):
-            part = zeros.rule(part)
-        x = _put(x, rows, part, go)
-    return x, started & (_residual(zeros.value(x), x) < SETTLING)
-
-
-def _inside(old: Tensor, new: Tensor, box: tuple[Tensor, Tensor]) -> Tensor:
-    """States held at the walls of the box; those that would rest there are thrown back instead."""
-    low, high = box
-    held = torch.minimum(torch.maximum(new, low), high)
-    stuck = (held - old).abs().amax(-1, keepdim=True) < 1e-2 * (new - old).abs().amax(-1, keepdim=True)
-    back = torch.where(new < low, 2 * low - new, torch.where(new > high, 2 * high - new, new))
-    return torch.minimum(torch.maximum(back, low), high).where(stuck, held)
-
-
-def _newton(
-    zeros: _Zeros,
-    x: Tensor,
-    go: Tensor,
-    box: tuple[Tensor, Tensor] | None,
-    tolerance: float,
-    max_steps: int,
-    max_step: float,
-) -> tuple[Tensor, Tensor]:
-    """Newton's method with bounded steps: states, and which have a residual below the tolerance."""
-    value, started = zeros.value(x), go
-    for _ in range(max_steps):
-        go = started & (_residual(value, x) > tolerance)  # NaN stops
-        if not bool(go.any()):
-            break
-        rows, part, rest = _take(go, x, value)
-        step = torch.linalg.solve_ex(zeros.slope(part), -rest)[0]
-        step = step * (max_step * _scale(part) / step.abs().amax(-1)).clamp(max=1)[..., None]
-        part = part + step if box is None else _inside(part, part + step, box)
-        x, value = _put(x, rows, part, go), _put(value, rows, zeros.value(part), go)
-    return x, started & (_residual(value, x) <= tolerance)
-
-
-def _levenberg_marquardt(
-    zeros: _Zeros, x: Tensor, go: Tensor, box: tuple[Tensor, Tensor], tolerance: float, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Descent of the speed: states, which of them rest, and which are a minimum without rest."""
-    started, value = go, zeros.value(x)
-    damping, growth = torch.full_like(value[..., 0], math.nan), torch.full_like(value[..., 0], 2.0)
-    steepest, slope = torch.zeros_like(damping), torch.full_like(damping, math.inf)
-    last = value.norm(dim=-1)
-    for count in range(max_steps):
-        go = go & (_residual(value, x) > tolerance)
-        if count and count % 10 == 0:  # near chaos there are traps without number: no progress, no more work
-            speed = value.norm(dim=-1)
-            go, last = go & (speed < 0.9 * last), speed
-        if not bool(go.any()):
-            break
-        rows, part, rest, mu, nu, top = _take(go, x, value, damping, growth, steepest)
-        matrix = zeros.slope(part)
-        gradient = (matrix.mT @ rest[..., None])[..., 0]
-        top = torch.maximum(top, torch.linalg.matrix_norm(matrix) / math.sqrt(x.shape[-1]))
-        normal = matrix.mT @ matrix
-        mu = mu.where(~mu.isnan(), 1e-3 * normal.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=EPS))
-        normal.diagonal(dim1=-2, dim2=-1).add_(mu[..., None])
-        step = torch.linalg.solve_ex(normal, -gradient)[0]
-        new = torch.minimum(torch.maximum(part + step, box[0]), box[1])
-        after = zeros.value(new)
-        gain = (rest.square().sum(-1) - after.square().sum(-1)) / (
-            step * (mu[..., None] * step - gradient)
-        ).sum(-1)
-        better = gain > 0
-        slope = _put(slope, rows, gradient.norm(dim=-1) / (rest.norm(dim=-1) * top), go)
-        x = _put(x, rows, new.where(better[..., None], part), go)
-        value = _put(value, rows, after.where(better[..., None], rest), go)
-        easier = mu * (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3)
-        damping = _put(damping, rows, easier.where(better, mu * nu).clamp(EPS**2, 1 / EPS**2), go)
-        growth = _put(growth, rows, torch.where(better, 2.0, (2 * nu).clamp(max=1 / EPS)), go)
-        steepest = _put(steepest, rows, top, go)
-    rests = started & (_residual(value, x) <= tolerance)
-    return x, rests, started & ~rests & value.isfinite().all(-1) & (slope <= FLAT)
-
-
-def _polish(zeros: _Zeros, x: Tensor, go: Tensor) -> _Points:
-    """Newton's method until rounding stops it, and what its last matrix tells of the point."""
-    size = x.shape[-1]
-    probing = torch.randn(size, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)
-    there, value = go, zeros.value(x)
-    correction, error, sign = (torch.full_like(value[..., 0], math.nan) for _ in range(3))
-    for _ in range(50):
-        if not bool(go.any()):
-            break
-        rows, part, rest = _take(go, x, value)
-        matrix = zeros.slope(part)
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
-        improved = on = torch.ones_like(part[..., 0], dtype=torch.bool)
-        for chord in range(3):
-            step = torch.linalg.lu_solve(factors, pivots, -rest[..., None])[..., 0]
-            after = zeros.value(part + step)
-            on = on & (after.abs().amax(-1) < 0.5 * rest.abs().amax(-1))
-            improved = on if chord == 0 else improved
-            part, rest = (part + step).where(on[..., None], part), after.where(on[..., None], rest)
-        step = torch.linalg.lu_solve(factors, pivots, -rest[..., None])[..., 0]
-        floor = 8 * EPS * _scale(part) * matrix.abs().sum(-1).amax(-1).clamp(min=1)
-        stretch, weak = _inverse_norm(factors, pivots, probing.expand(*part.shape, 2))
-        bound = stretch * torch.maximum(rest.norm(dim=-1), floor * math.sqrt(size))
-        # Kantorovich: there is a zero within the bound if the slope changes by less than half of itself
-        here, beside = zeros.along(part, weak), zeros.along(part + bound[..., None] * weak, weak)
-        change = (here - (matrix @ weak[..., None])[..., 0]).norm(dim=-1) + (beside - here).norm(dim=-1)
-        resolved = change * stretch <= 0.25
-        swaps = (pivots != torch.arange(1, size + 1, device=x.device)).sum(-1) + size
-        signs = factors.diagonal(dim1=-2, dim2=-1).sign().prod(-1) * (1 - 2 * (swaps % 2))
-        step = step.where(rest != 0, 0.0).norm(dim=-1).nan_to_num(math.inf)
-        x, value = _put(x, rows, part, go), _put(value, rows, rest, go)
-        correction, error = _put(correction, rows, step, go), _put(error, rows, bound, go)
-        sign = _put(sign, rows, signs.where(resolved, math.nan), go)
-        # where the slope vanishes too, Newton's method creeps: done when rounding is all that is left
-        more = improved & (~resolved | (rest.abs().amax(-1) > floor))
-        go = _put(torch.zeros_like(go), rows, more, go)
-    return _Points(x, there, _residual(value, x), correction, error, sign)
-
-
-def _inverse_norm(factors: Tensor, pivots: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean norm of the inverse, by power iteration, and the unit vector that the matrix shrinks most."""
-    for _ in range(3):
-        left = left / left.norm(dim=-2, keepdim=True)
-        right = torch.linalg.lu_solve(factors, pivots, left)
-        stretch = right.norm(dim=-2)
-        left = torch.linalg.lu_solve(factors, pivots, right / stretch[..., None, :], adjoint=True)
-    stretch, best = stretch.nan_to_num(math.inf).max(-1)
-    weak = right.gather(-1, best[..., None, None].expand(*right.shape[:-1], 1))[..., 0]
-    return stretch, weak / stretch[..., None]
-
-
-def _merge(points: tuple[Tensor, ...], tolerance: float) -> tuple[_Points, Tensor]:
+def _merge(points: tuple[Tensor, ...], tolerance: float) -> tuple[Points, Tensor]:
     """One row a point, `(*probe, index)`, and for each candidate the row of its point, -1 if it is none."""
-    found = _Points(*points)
+    found = Points(*points)
     degenerate = found.sign.isnan()
     # where F(x) - x is flat, it may be small far from any zero: then Newton's steps are large
-    placed = ~degenerate | (found.correction <= PLACED * _scale(found.x))
+    placed = ~degenerate | (found.correction <= PLACED * scale(found.x))
     good = found.there & (found.residual <= tolerance) & placed & ~found.error.isnan()
     # at a zero of order m rounding leaves m times the bound, on both sides
     radius = torch.where(degenerate, 30.0, 4.0) * found.error
     label, firsts = _cluster(found.x, good, radius, found.error)
-    kept = _Points(*(_gather(value, firsts.clamp(min=0)) for value in found))
+    kept = Points(*(gather(value, firsts.clamp(min=0)) for value in found))
     return kept._replace(there=firsts >= 0), label
 
 
-def _between(points: _Points, limit: int) -> tuple[Tensor, Tensor]:
+def _between(points: Points, limit: int) -> tuple[Tensor, Tensor]:
     """States halfway between two points, the nearest pairs first, up to `limit`; and which are real."""
     first, second = torch.triu_indices(points.there.shape[-1], points.there.shape[-1], device=points.x.device)
     pair = points.there[..., first] & points.there[..., second] & (first < second)
     distance = torch.cdist(points.x, points.x)[..., first, second].masked_fill(~pair, math.inf)
     nearest = distance.argsort(dim=-1, stable=True)[..., : max(limit, 1)]
-    middle = (_gather(points.x, first[nearest]) + _gather(points.x, second[nearest])) / 2
+    middle = (gather(points.x, first[nearest]) + gather(points.x, second[nearest])) / 2
     return middle, pair.gather(-1, nearest) & (limit > 0)
 
 
@@ -614,7 +398,7 @@ def _cluster(x: Tensor, good: Tensor, radius: Tensor, rank: Tensor) -> tuple[Ten
     return label, padded.view(*good.shape[:-1], width)
 
 
-def _spectrum(zeros: _Zeros, x: Tensor, go: Tensor) -> tuple[Tensor]:
+def _spectrum(zeros: Zeros, x: Tensor, go: Tensor) -> tuple[Tensor]:
     """Eigenvalues of the Jacobian, `(*probe, index, mode)`, the least stable first."""
     spectrum = torch.full_like(x, math.nan, dtype=torch.complex128)
     if bool(go.any()):
@@ -623,7 +407,7 @@ def _spectrum(zeros: _Zeros, x: Tensor, go: Tensor) -> tuple[Tensor]:
     return (spectrum,)
 
 
-def _order(points: _Points, unstable: Tensor) -> Tensor:
+def _order(points: Points, unstable: Tensor) -> Tensor:
     """The rows in the order in which they are listed, `(*probe, index)`; -1 where there is none."""
     there, counts = to_numpy(points.there), to_numpy(unstable)
     coordinates = to_numpy(points.x).round(6)

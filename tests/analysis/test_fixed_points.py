@@ -1,4 +1,3 @@
-import importlib
 import math
 import warnings
 
@@ -501,8 +500,7 @@ def test_probes_at_once_and_one_by_one():
 def test_many_units_are_searched_in_parts(monkeypatch):
     x0 = normal(2, 40, 2).expand(2, 40, 2)
     whole = fixed_points(seven_point_gru(), x0)
-    # the package shows the function under the name of its module
-    monkeypatch.setattr(importlib.import_module("rnnlab.analysis.fixed_points"), "ELEMENTS", 50)
+    monkeypatch.setattr("rnnlab.analysis.roots.ELEMENTS", 50)
     parts = fixed_points(seven_point_gru(), x0, progress=True)
     np.testing.assert_allclose(whole.point, parts.point, atol=1e-13)
     np.testing.assert_array_equal(whole.hits, parts.hits)
