@@ -8,6 +8,7 @@ The whole story of a run stands in `run`; `python train.py --help` lists what ca
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     from rnnlab.checkpoints import AtomicCheckpointIO, check_fits
     from rnnlab.cli import quiet
     from rnnlab.distributed import launching
+    from rnnlab.ensemble import Ensemble
     from rnnlab.loggers import MetricsCSV
     from rnnlab.memory import keep_freed_memory
     from rnnlab.record import RunRecord
@@ -49,10 +51,19 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     task = instantiate(cfg.task)
-    model = instantiate(cfg.model)(
-        input_size=task.input_size, output_size=task.output_size, input_bound=task.input_bound
+    make = partial(
+        instantiate(cfg.model),
+        input_size=task.input_size,
+        output_size=task.output_size,
+        input_bound=task.input_bound,
     )
-    learner = instantiate(cfg.optim)(model=model, objective=task.objective)
+    if cfg.ensemble is None:
+        learner = instantiate(cfg.optim)(model=make(), objective=task.objective)
+    else:
+        members = Ensemble.from_seeds(make, range(cfg.seed, cfg.seed + cfg.ensemble))
+        learner = instantiate(cfg.optim, _target_="rnnlab.ensemble.EnsembleLearner")(
+            model=members, objective=task.objective
+        )
     if ckpt_path is not None:
         check_fits(learner, ckpt_path)
 

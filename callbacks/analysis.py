@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rnnlab.autonomous import HeldInput, Network, freeze
 from rnnlab.distributed import gather, shard
+from rnnlab.ensemble import Ensemble
+from rnnlab.labelled import concatenate
 from rnnlab.store import Store
 from rnnlab.task import Probes
 
@@ -48,6 +50,9 @@ class AnalysisCallback(pl.Callback):
     goes on. With several processes the probes are shared out. Training is not touched: weights, gradients,
     random streams and modes are the same with and without it.
 
+    The members of an `Ensemble` are looked at side by side: what was seen then has a `member` axis beside
+    that of the probes.
+
     Args:
         name: Name of the analysis in the store, the figures and the log.
         analysis: From a system and initial states `(probe, sample, state)` to a labelled dataset.
@@ -56,6 +61,7 @@ class AnalysisCallback(pl.Callback):
         std: Their standard deviation (normal distribution, mean zero), for every component of the state.
         seed: Seed of the initial states.
         fresh: Draw new initial states at every look, from the seed and the epoch. Default: the same ones.
+        alone: The analysis takes one system at a time, without a probe axis, and states `(sample, state)`.
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
         summary: From one look to scalars for the log.
@@ -80,6 +86,7 @@ class AnalysisCallback(pl.Callback):
         std: float = 1.0,
         seed: int = 0,
         fresh: bool = False,
+        alone: bool = False,
         draw: Draw | None = None,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
         warm: Callable[[xr.Dataset], dict[str, Any]] | None = None,
@@ -94,7 +101,7 @@ class AnalysisCallback(pl.Callback):
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
         self.name, self.analysis, self.every = name, analysis, every
         self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
-        self.draw, self.summary, self.warm = draw, summary, warm
+        self.alone, self.draw, self.summary, self.warm = alone, draw, summary, warm
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
@@ -166,12 +173,31 @@ class AnalysisCallback(pl.Callback):
         inputs = self.probes.inputs[mine].to(device)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         states = self.initial_states(model.state_size, epoch).to(device)
-        system = HeldInput(freeze(model), inputs[:, None])
-        known = self.warm(self._last) if self.warm is not None and self._last is not None else {}
-        seen = self.analysis(system, states.expand(len(names), *states.shape), **known)
+        frozen = freeze(model)
+        if self.alone or isinstance(frozen, Ensemble):
+            parts = [self._at(frozen, u, states, probe=i) for i, u in enumerate(inputs)]
+            seen = concatenate([part.expand_dims("probe") for part in parts], "probe")
+        else:
+            system = HeldInput(frozen, inputs[:, None])
+            seen = self.analysis(system, states.expand(len(names), *states.shape), **self._known())
         if self.warm is not None:
             self._last = seen
         return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
+
+    def _at(self, model: Network, u: Tensor, states: Tensor, **where: int) -> xr.Dataset:
+        """What is seen under one input; `where` is its place in the look before."""
+        if not isinstance(model, Ensemble):
+            return self.analysis(HeldInput(model, u), states, **self._known(**where))
+        if self.alone:
+            parts = [self._at(m, u, states, **where, member=i) for i, m in enumerate(model.unstack())]
+            return concatenate([part.expand_dims("member") for part in parts], "member")
+        every = states.expand(len(model), *states.shape)
+        return self.analysis(HeldInput(model, u), every, **self._known(**where)).rename(probe="member")
+
+    def _known(self, **where: int) -> dict[str, Any]:
+        if self.warm is None or self._last is None:
+            return {}
+        return self.warm(self._last.isel(where))
 
     def _mine(self, trainer: pl.Trainer) -> slice:
         assert self.probes is not None

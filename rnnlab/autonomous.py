@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from rnnlab.cells import GRU, LSTM, Elman, Stack
 from rnnlab.cells.base import Cell, Reduced, pushforward
+from rnnlab.gru_flow import GRUFlow as GRUFlow
+from rnnlab.gru_flow import gru_flow as gru_flow
 from rnnlab.systems import Reduction
 
 Module = TypeVar("Module", bound=nn.Module)

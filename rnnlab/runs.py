@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnnlab.checkpoints import load_checkpoint
+from rnnlab.ensemble import Ensemble
 from rnnlab.store import Store
 
 if TYPE_CHECKING:
     from rnnlab.model import RecurrentModel
     from rnnlab.task import Task
 
-_CHOICES = ("model", "task", "optim", "seed")
+_CHOICES = ("model", "task", "optim", "seed", "ensemble")
 
 
 def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
@@ -94,7 +95,7 @@ def _continued(cfg: DictConfig, saved: DictConfig, overrides: list[str], run_dir
     composed = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assert isinstance(composed, DictConfig)
     for key in _CHOICES:
-        if composed[key] != saved[key]:
+        if composed[key] != saved.get(key):
             raise ValueError(
                 f"run_dir={run_dir} was started with another {key}: leave {key} out to go on with it, "
                 "or give another run_dir."
@@ -105,6 +106,10 @@ def _continued(cfg: DictConfig, saved: DictConfig, overrides: list[str], run_dir
 def _check(cfg: DictConfig) -> None:
     if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
         raise ValueError(f"seed={cfg.seed} is not possible: give a whole number from 0 to 2**32 - 1.")
+    if cfg.ensemble is not None and (not isinstance(cfg.ensemble, int) or cfg.ensemble < 1):
+        raise ValueError(
+            f"ensemble={cfg.ensemble} is not possible: give a whole number of at least 1, or null."
+        )
     if cfg.trainer.strategy == "auto" and cfg.trainer.devices not in (1, "1"):
         raise ValueError(
             f"trainer.devices={cfg.trainer.devices} is not possible with one process: "
@@ -133,11 +138,11 @@ class Run:
         return self._make("task")
 
     @cached_property
-    def model(self) -> RecurrentModel:
-        """The network with the weights of its best checkpoint, in eval mode."""
+    def model(self) -> RecurrentModel | Ensemble:
+        """The network, or the ensemble, with the weights of its best checkpoint, in eval mode."""
         return self.load("best")
 
-    def load(self, checkpoint: str = "best") -> RecurrentModel:
+    def load(self, checkpoint: str = "best") -> RecurrentModel | Ensemble:
         """The network with the weights of one checkpoint, `best` or `last`, in eval mode.
 
         Raises:
@@ -147,9 +152,14 @@ class Run:
         weights = load_checkpoint(self.path / "checkpoints" / f"{checkpoint}.ckpt")["state_dict"]
         with torch.random.fork_rng(devices=[]):
             task = self.task
-            model = self._make("model")(
-                input_size=task.input_size, output_size=task.output_size, input_bound=task.input_bound
+            make = partial(
+                self._make("model"),
+                input_size=task.input_size,
+                output_size=task.output_size,
+                input_bound=task.input_bound,
             )
+            size = self.config.get("ensemble")
+            model = make() if size is None else Ensemble([make() for _ in range(size)])
         model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
         return model.eval()
 

@@ -267,6 +267,44 @@ class Iterated:
         return bounds(self.system)
 
 
+class ContinuousTime:
+    """The vector field dx/dt = F(x) - x, of which a system is one Euler step of length one.
+
+    For a gated recurrent unit this is the continuous limit of Jordan et al. (2019), eq. 7. Field and system
+    share their fixed points, not their stability: a point is stable for the field where all eigenvalues of DF
+    have a real part below 1, for the system where they lie in the unit circle.
+
+    Args:
+        system: The system, in discrete time.
+
+    Example:
+        >>> import torch
+        >>> from rnnlab.maps import Logistic
+        >>> field = ContinuousTime(Logistic(3.5))  # its fixed point 1 - 1 / 3.5 is unstable under the map
+        >>> jacobian(field, torch.tensor([1 - 1 / 3.5]).double()).round(decimals=8)
+        tensor([[-2.5000]], dtype=torch.float64)
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def velocity(self, x: Tensor) -> Tensor:
+        return self.system.step(x) - x
+
+    def observe(self, x: Tensor) -> Tensor:
+        return self.system.observe(x)
+
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        image, moved = push(self.system, x, frame)
+        return image - x, moved - frame
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return jacobian(self.system, x) - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        return bounds(self.system)
+
+
 class Flow:
     """A vector field as a system: one step moves on by the time `dt`.
 
