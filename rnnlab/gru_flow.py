@@ -115,7 +115,7 @@ def gru_flow(
     for name, value in {"Uh": Uh, "Ur": Ur, "Uz": Uz, "bh": bh, "br": br, "bz": bz}.items():
         shape = (size, size) if name[0] == "U" else (size,)
         tensor = torch.as_tensor(0.0 if value is None else value, dtype=torch.float64)
-        if value is None or not tensor.ndim and size == 1:
+        if value is None or (not tensor.ndim and size == 1):
             tensor = tensor.expand(shape)
         if tensor.shape != shape:
             raise ValueError(

@@ -48,7 +48,7 @@ def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float
     steps = np.diff(ends)
     if times.ndim != 1 or not len(times) or not all(map(math.isfinite, ends)):
         raise ValueError(f"times of shape {tuple(times.shape)} are not possible: give (time), finite.")
-    if not ((steps[1:] > 0).all() and steps[0] >= 0 or (steps[1:] < 0).all() and steps[0] <= 0):
+    if not (((steps[1:] > 0).all() and steps[0] >= 0) or ((steps[1:] < 0).all() and steps[0] <= 0)):
         raise ValueError(f"times={ends[1:]} are not possible: give them rising from 0, or falling from 0.")
     bounded = x0.new_full((len(times), *x0.shape), math.nan)
     if ends[-1] == 0:
