@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from torch import Tensor
+from torch.nn import functional as F
 
 Reduction = Literal["mean", "sum"]
 
@@ -42,9 +43,7 @@ class MeanSquaredError:
     """
 
     def __init__(self, *, reduction: Reduction = "mean") -> None:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction={reduction!r} is not possible: choose mean or sum.")
-        self.reduction: Reduction = reduction
+        self.reduction: Reduction = _known(reduction)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Compare `(time, batch, output)` predictions with targets of the same shape."""
@@ -52,3 +51,65 @@ class MeanSquaredError:
         total = squared.sum()
         mean = total / squared[..., 0].numel()
         return {"loss": mean if self.reduction == "mean" else total, "mse": mean.detach()}
+
+
+class CrossEntropy:
+    """Cross entropy of classes, in nats, with outputs taken for logits, and the share of right answers.
+
+    Args:
+        reduction: "mean" over time and batch, or "sum".
+        scored: How many steps at the end count for `accuracy`. Default: all.
+
+    Raises:
+        ValueError: `reduction` is something else, or `scored` no whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> scores = CrossEntropy()(torch.zeros(4, 2, 8), torch.zeros(4, 2, dtype=torch.int64))
+        >>> round(scores["loss"].item(), 4), scores["accuracy"].item()
+        (2.0794, 1.0)
+    """
+
+    def __init__(self, *, reduction: Reduction = "mean", scored: int | None = None) -> None:
+        self.reduction: Reduction = _known(reduction)
+        if scored is not None and (not isinstance(scored, int) or isinstance(scored, bool) or scored < 1):
+            raise ValueError(
+                f"scored={scored!r} is not possible: give a whole number of at least 1, or null."
+            )
+        self.scored = scored
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Compare logits `(time, batch, class)` with classes `(time, batch)`."""
+        total = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="sum")
+        mean = total / targets.numel()
+        last = slice(None if self.scored is None else -self.scored, None)
+        right = (outputs[last].argmax(-1) == targets[last]).to(outputs.dtype).mean()
+        loss = mean if self.reduction == "mean" else total
+        return {"loss": loss, "cross_entropy": mean.detach(), "accuracy": right}
+
+
+class LastStep:
+    """An objective that is asked at the end of sequences only.
+
+    Args:
+        objective: What is asked there.
+
+    Example:
+        >>> import torch
+        >>> LastStep(MeanSquaredError())(torch.arange(4.0).view(4, 1, 1), torch.ones(1, 1, 1))["mse"].item()
+        4.0
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.reduction: Reduction = objective.reduction
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Compare outputs `(time, batch, output)` with targets of the last step, `(1, batch, ...)`."""
+        return self.objective(outputs[-1:], targets)
+
+
+def _known(reduction: Reduction) -> Reduction:
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction={reduction!r} is not possible: choose mean or sum.")
+    return reduction
