@@ -43,6 +43,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     from rnnlab.loggers import MetricsCSV
     from rnnlab.memory import keep_freed_memory
     from rnnlab.record import RunRecord
+    from rnnlab.store import Store
 
     quiet()
     run_dir = Path(cfg.run_dir)
@@ -62,7 +63,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     else:
         members = Ensemble.from_seeds(make, range(cfg.seed, cfg.seed + cfg.ensemble))
         learner = instantiate(cfg.optim, _target_="rnnlab.ensemble.EnsembleLearner")(
-            model=members, objective=task.objective
+            model=members, objective=task.objective, record=Store(run_dir / "analysis.zarr")
         )
     if ckpt_path is not None:
         check_fits(learner, ckpt_path)

@@ -8,6 +8,7 @@ from callbacks.contraction import Contraction
 from callbacks.fixed_points import FixedPoints
 from callbacks.lyapunov import Lyapunov
 from callbacks.page import Page
+from callbacks.phase_portrait import PhasePortrait
 from callbacks.progress import Progress
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "FixedPoints",
     "Lyapunov",
     "Page",
+    "PhasePortrait",
     "Progress",
 ]

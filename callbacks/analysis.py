@@ -16,6 +16,7 @@ import xarray as xr
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from rnnlab import members
 from rnnlab.autonomous import HeldInput, Network, freeze
 from rnnlab.distributed import gather, shard
 from rnnlab.ensemble import Ensemble
@@ -51,7 +52,8 @@ class AnalysisCallback(pl.Callback):
     random streams and modes are the same with and without it.
 
     The members of an `Ensemble` are looked at side by side: what was seen then has a `member` axis beside
-    that of the probes.
+    that of the probes. Drawn are the distribution over the members (`figures/<name>_members.png`) and, as for
+    a single network, the member whose training loss is lowest.
 
     Args:
         name: Name of the analysis in the store, the figures and the log.
@@ -64,6 +66,7 @@ class AnalysisCallback(pl.Callback):
         alone: The analysis takes one system at a time, without a probe axis, and states `(sample, state)`.
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
+        draws_members: Of an ensemble `draw` takes all members, with their axis. Default: one of them.
         summary: From one look to scalars for the log.
         warm: From the look before to further arguments of the analysis, such as points known already; they
             are given from the second look on, also where training was resumed.
@@ -88,6 +91,7 @@ class AnalysisCallback(pl.Callback):
         fresh: bool = False,
         alone: bool = False,
         draw: Draw | None = None,
+        draws_members: bool = False,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
         warm: Callable[[xr.Dataset], dict[str, Any]] | None = None,
         model: Callable[[pl.LightningModule], Network] | None = None,
@@ -101,7 +105,8 @@ class AnalysisCallback(pl.Callback):
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
         self.name, self.analysis, self.every = name, analysis, every
         self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
-        self.alone, self.draw, self.summary, self.warm = alone, draw, summary, warm
+        self.alone, self.draw, self.draws_members = alone, draw, draws_members
+        self.summary, self.warm = summary, warm
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
@@ -231,7 +236,7 @@ class AnalysisCallback(pl.Callback):
         started = time.perf_counter()
         folder = Path(trainer.default_root_dir) / "figures"
         try:
-            for name, figure in self.draw(self.store.read(self.name)).items():
+            for name, figure in self._figures(self.draw, self.store).items():
                 path = save_png(figure, folder / f"{name}.png")
                 for logger in trainer.loggers:
                     if hasattr(logger, "log_image"):
@@ -241,3 +246,19 @@ class AnalysisCallback(pl.Callback):
         self._drawn_at = time.perf_counter()
         self._draw_cost = self._drawn_at - started
         self.seconds["drawing"] += self._draw_cost
+
+    def _figures(self, draw: Draw, store: Store) -> Mapping[str, Any]:
+        """Those of a network; of an ensemble the distribution over its members and those of the best."""
+        looks = store.read(self.name)
+        if "member" not in looks.dims:
+            return draw(looks)
+        from rnnlab.figures.members import over_epochs
+        from rnnlab.figures.style import note
+
+        if self.draws_members:
+            figures = dict(draw(looks))
+        else:
+            best = members.ranking(store.read(members.NAME))[0] if members.NAME in store else 0
+            said = f"member {best} of {looks.sizes['member']}"
+            figures = {name: note(figure, said) for name, figure in draw(looks.isel(member=best)).items()}
+        return figures | {f"{self.name}_members": over_epochs(looks)}

@@ -9,16 +9,19 @@ from itertools import zip_longest
 from typing import Any, cast
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from rnnlab import members
 from rnnlab.cells import GRU, Cell, Stack
 from rnnlab.cells.columns import LAWS, GRUScan, affine, scan
 from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.objectives import Objective
+from rnnlab.store import Store
 
 
 class Ensemble(nn.Module):
@@ -311,12 +314,15 @@ class Ensemble(nn.Module):
 
     def _all(self, function: Callable[..., Any], *given: tuple[Tensor, int], out: Any) -> Any:
         """`_each` of states and the like: tensors with the number of axes behind member and sample."""
-        return self._each(
-            function,
-            tuple(self._spread(tensor, rank) for tensor, rank in given),
-            tuple(-2 - rank for _, rank in given),
-            out,
+        spread = tuple(self._spread(tensor, rank) for tensor, rank in given)
+        dims = tuple(-2 - rank for _, rank in given)
+        if all(isinstance(tensor, Tensor) for tensor in spread):
+            return self._each(function, spread, dims, out)
+        # intervals, say, of which torch makes no batches
+        apart = zip(
+            self._members(), *(t.unbind(dim) for t, dim in zip(spread, dims, strict=True)), strict=True
         )
+        return torch.stack([function(member, *tensors) for member, *tensors in apart], out)
 
 
 class ReducedEnsemble:
@@ -356,11 +362,15 @@ class EnsembleLearner(SequenceLearner):
     """Trains an ensemble as `SequenceLearner` trains each of its members.
 
     A row of the log holds medians over the members that are alive, `train/loss_min` (of the best of them),
-    and how many they are, `alive`. Training ends with an error only when none is left.
+    and how many they are, `alive`. So what is monitored, by checkpoints say, is a median: the best checkpoint
+    is that of the epoch where the ensemble as a whole stood best. Training ends with an error only when no
+    member is left.
 
     Args:
         model: The members.
         objective: Loss and metrics, of one member.
+        record: Where the numbers of each member go, as `members` (see `rnnlab.members`). Default: nowhere.
+        record_every: After every so many epochs, and after the last.
         options: Those of `SequenceLearner`.
 
     Attributes:
@@ -368,13 +378,34 @@ class EnsembleLearner(SequenceLearner):
             callbacks first, whose `on_train_epoch_end` still sees those of the epoch before.
 
     Raises:
-        ValueError: While training, for a `ReduceLROnPlateau` schedule or several processes.
+        ValueError: For a `ReduceLROnPlateau` schedule; while training, for several processes.
         DivergedError: While training, when no member's loss is finite.
     """
 
-    def __init__(self, model: Ensemble, objective: Objective, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Ensemble,
+        objective: Objective,
+        *,
+        record: Store | None = None,
+        record_every: int = 10,
+        **options: Any,
+    ) -> None:
         super().__init__(cast(Any, model), objective, **options)
+        if not isinstance(record_every, int) or record_every < 1:
+            raise ValueError(
+                f"record_every={record_every!r} is not possible: give a whole number of at least 1."
+            )
+        # made once to see of what kind it is: later a run would have begun
+        if self._make_scheduler and isinstance(
+            self._make_scheduler(self._make_optimizer(model.parameters())), ReduceLROnPlateau
+        ):
+            raise ValueError(
+                "scheduler=ReduceLROnPlateau is not possible for an ensemble, whose members share one rate: "
+                "choose a schedule that depends on the epoch alone, or train members one by one."
+            )
         self.automatic_optimization = False
+        self.record, self.record_every = record, record_every
         self.members: dict[str, Tensor] = {}
 
     @property
@@ -382,15 +413,15 @@ class EnsembleLearner(SequenceLearner):
         return cast(Ensemble, self.model)
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = super().configure_optimizers()
-        if isinstance(self._scheduler, ReduceLROnPlateau):
-            raise ValueError(
-                "scheduler=ReduceLROnPlateau is not possible for an ensemble, whose members share one rate: "
-                "choose a schedule that depends on the epoch alone, or train members one by one."
-            )
         if self.trainer.world_size > 1:
             raise ValueError(f"devices={self.trainer.world_size} is not possible: an ensemble trains in one.")
-        return optimizer
+        return super().configure_optimizers()
+
+    def on_train_start(self) -> None:
+        """Go on where the checkpoint left off; rows after it will be made again."""
+        super().on_train_start()
+        if self.record is not None:
+            self.record.truncate(self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # pyright: ignore
         """One update of all members."""
@@ -438,8 +469,19 @@ class EnsembleLearner(SequenceLearner):
         self.log_dict({k: torch.tensor(v, dtype=self._exact) for k, v in row.items()}, logger=False)
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch + 1, **row}, step=self.current_epoch + 1)
+        epoch = self.current_epoch + 1
+        if self.record is not None and (epoch % self.record_every == 0 or epoch == self.trainer.max_epochs):
+            self.record.append(members.NAME, self._members_row(), epoch=epoch)
         if self._scheduler is not None:
             self._scheduler.step()
+
+    def _members_row(self) -> xr.Dataset:
+        """The numbers of the members with a place for what is validated in some epochs only."""
+        found = {name.removeprefix("updates/"): values.cpu().numpy() for name, values in self.members.items()}
+        found["alive"] = self._ensemble.alive.double().cpu().numpy()
+        metrics = [name.removeprefix("train/") for name in found if name.startswith("train/")]
+        validated = [f"val/{name}" for name in metrics] if self.trainer.enable_validation else []
+        return members.row(found, [*(name for name in found if name[:4] != "val/"), *validated])
 
 
 class _Called(nn.Module):

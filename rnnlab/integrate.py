@@ -9,9 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from rnnlab.systems import VectorField
-
-LEAST = 3e-14  # tolerance below which rounding is all that is left
+from rnnlab.systems import LEAST, VectorField
 
 
 def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float = 1e-10) -> Tensor:
@@ -24,7 +22,8 @@ def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float
         field: The vector field.
         x0: States at time 0, `(*batch, state)`, float64.
         times: When to look, `(time)`, rising from 0 or above, or falling from 0 or below: backward in time.
-        tolerance: Largest error of a step, absolute and relative, root mean square over all components.
+        tolerance: Largest error of a step of any trajectory, absolute and relative, root mean square over its
+            components.
 
     Returns:
         States `(time, *batch, state)`. A trajectory that runs to infinity is NaN from then on.
@@ -58,6 +57,8 @@ def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float
         return field.velocity(torch.from_numpy(flat).view(x0.shape).to(x0.device)).flatten().cpu().numpy()
 
     rows = x0.reshape(-1, x0.shape[-1])
+    # the solver's mean is over all trajectories, of which one may have all the error
+    share = max(tolerance / math.sqrt(max(len(rows), 1)), LEAST)
     with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
         found = solve_ivp(
             velocity,
@@ -65,13 +66,14 @@ def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float
             rows.flatten().cpu().numpy(),
             "DOP853",
             ends[1:],
-            rtol=tolerance,
-            atol=tolerance,
+            rtol=share,
+            atol=share,
         )
         if found.status == 0:
             return torch.from_numpy(found.y.T.copy()).view(bounded.shape).to(x0.device)
         if len(rows) == 1:
-            bounded[: found.y.shape[1]] = torch.from_numpy(found.y.T.copy()).view(-1, *x0.shape)
+            if len(found.t):  # else it runs away before the first look
+                bounded[: found.y.shape[1]] = torch.from_numpy(found.y.T.copy()).view(-1, *x0.shape)
             return bounded
     # one of them runs away and would stop the others: each by itself
     apart = [integrate(_Row(field, x0, i), row, times, tolerance=tolerance) for i, row in enumerate(rows)]

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from rnnlab import members
 from rnnlab.checkpoints import load_checkpoint
 from rnnlab.ensemble import Ensemble
 from rnnlab.store import Store
@@ -57,6 +58,7 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
         if not saved_path.is_file():
             raise FileNotFoundError(f"ckpt_path=last: there is no run in run_dir={run_dir} to go on with.")
         saved = OmegaConf.load(saved_path)
+        saved.setdefault("ensemble", None)  # runs of before there were ensembles
         if saved.run_dir != str(run_dir):  # it was moved
             saved = OmegaConf.create(OmegaConf.to_yaml(saved).replace(saved.run_dir, str(run_dir)))
         assert isinstance(saved, DictConfig)
@@ -106,10 +108,21 @@ def _continued(cfg: DictConfig, saved: DictConfig, overrides: list[str], run_dir
 def _check(cfg: DictConfig) -> None:
     if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
         raise ValueError(f"seed={cfg.seed} is not possible: give a whole number from 0 to 2**32 - 1.")
-    if cfg.ensemble is not None and (not isinstance(cfg.ensemble, int) or cfg.ensemble < 1):
-        raise ValueError(
-            f"ensemble={cfg.ensemble} is not possible: give a whole number of at least 1, or null."
-        )
+    if cfg.ensemble is not None:
+        if not isinstance(cfg.ensemble, int) or isinstance(cfg.ensemble, bool) or cfg.ensemble < 1:
+            raise ValueError(
+                f"ensemble={cfg.ensemble} is not possible: give a whole number of at least 1, or null."
+            )
+        if cfg.seed + cfg.ensemble > 2**32:
+            raise ValueError(
+                f"seed={cfg.seed} is not possible for {cfg.ensemble} members, whose seeds are that and the "
+                f"next: give at most {2**32 - cfg.ensemble}."
+            )
+        if cfg.trainer.strategy != "auto":
+            raise ValueError(
+                f"ensemble={cfg.ensemble} is not possible with several processes: "
+                "give trainer=auto, trainer=cpu or trainer=gpu."
+            )
     if cfg.trainer.strategy == "auto" and cfg.trainer.devices not in (1, "1"):
         raise ValueError(
             f"trainer.devices={cfg.trainer.devices} is not possible with one process: "
@@ -139,8 +152,26 @@ class Run:
 
     @cached_property
     def model(self) -> RecurrentModel | Ensemble:
-        """The network, or the ensemble, with the weights of its best checkpoint, in eval mode."""
+        """The network, or the ensemble, with the weights of its best checkpoint, in eval mode.
+
+        The best checkpoint of an ensemble is that of the epoch at which `checkpoint.monitor`, a median over
+        the members, was best. Single networks are `run.model.member(i)`.
+        """
         return self.load("best")
+
+    @cached_property
+    def members(self) -> xr.DataArray:
+        """Of an ensemble, losses and the like of each member: `(epoch, quantity, member)`.
+
+        Raises:
+            ValueError: It is the run of a single network, or too young.
+        """
+        return self.analysis(members.NAME)["value"].load()
+
+    @property
+    def best_member(self) -> int:
+        """The member of an ensemble whose last training loss is lowest, of those that have not stopped."""
+        return members.ranking(self.members.to_dataset())[0]
 
     def load(self, checkpoint: str = "best") -> RecurrentModel | Ensemble:
         """The network with the weights of one checkpoint, `best` or `last`, in eval mode.

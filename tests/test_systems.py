@@ -3,6 +3,8 @@ import math
 import pytest
 import torch
 
+from rnnlab.analysis import lyapunov_spectrum
+from rnnlab.analysis.states import check_states
 from rnnlab.maps import (
     CatMap,
     DelayedLogistic,
@@ -14,7 +16,19 @@ from rnnlab.maps import (
     NeimarkSacker,
     TanhMap,
 )
-from rnnlab.systems import Flow, Iterated, Observed, System, is_flow, jacobian, law, observe, push, tangent
+from rnnlab.systems import (
+    ContinuousTime,
+    Flow,
+    Iterated,
+    Observed,
+    System,
+    is_flow,
+    jacobian,
+    law,
+    observe,
+    push,
+    tangent,
+)
 
 
 def random(*shape, seed=0):
@@ -209,3 +223,83 @@ def test_flow_refuses(options, message):
         Flow(Lorenz(), **options)
     with pytest.raises(TypeError, match="no vector field"):
         Flow(Logistic(3.0), 0.1)
+
+
+def test_an_adaptive_flow_is_as_exact_as_its_tolerance():
+    # off its limit cycle the radius of the normal form is known, and the derivative by the start with it
+    mu, omega, t = 0.7, 3.0, 2.0
+    for tolerance in (1e-6, 1e-12):
+        flow = Flow(Hopf(mu, omega), t, tolerance=tolerance)
+        r = double(0.2, 0.9)
+        x = torch.stack([r, 0 * r], -1)
+        fade = math.exp(-2 * mu * t)
+        radius = torch.sqrt(mu / (1 + (mu / r**2 - 1) * fade))
+        along = radius**3 * fade / r**3  # d radius / d r
+        direction = double(math.cos(omega * t), math.sin(omega * t))
+        image, pushed = push(flow, x, torch.tensor([[1.0], [0.0]]).double().expand(2, 2, 1))
+        for found, exact in (
+            (flow.step(x), radius[:, None] * direction),
+            (image, radius[:, None] * direction),
+            (pushed[..., 0], along[:, None] * direction),
+        ):
+            assert (found - exact).abs().max() < 30 * tolerance
+    backward = Flow(Hopf(mu, omega), -t, tolerance=1e-12)
+    torch.testing.assert_close(backward.step(flow.step(x)), x, rtol=0, atol=1e-8)
+
+
+def test_an_adaptive_flow_carries_tangent_vectors_of_any_size():
+    flow, x = Flow(Lorenz(), 0.2, tolerance=1e-11), random(4, 3)
+    frame = random(4, 3, 3, seed=1)
+    exact = push(Flow(Lorenz(), 0.2, 400), x, frame)[1]
+    size = double(1e-12, 1.0, 1e9)
+    found = push(flow, x, frame * size)[1] / size
+    torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-7)
+    assert push(flow, x, torch.zeros(4, 3, 1).double())[1].eq(0).all()
+    torch.testing.assert_close(
+        jacobian(flow, x[0]), jacobian(Flow(Lorenz(), 0.2, 400), x[0]), rtol=1e-8, atol=1e-8
+    )
+
+
+def test_rows_of_an_adaptive_flow_are_independent_enough_for_all_analyses():
+    x0 = 10 * random(300, 3) - 5
+    flow = Flow(Lorenz(), 0.1, tolerance=1e-11)
+    check_states(flow, x0)
+    torch.testing.assert_close(flow.step(x0)[3], flow.step(x0[3]), rtol=1e-9, atol=1e-9)
+
+
+def test_exponents_of_an_adaptive_flow_have_an_error_of_integration():
+    x0 = double([1.0, 0.0])[None]
+    steps = {"steps": 40, "discard": 10}
+    found = lyapunov_spectrum(Flow(Hopf(0.5, 2.0), 0.5, tolerance=1e-9), x0, **steps)
+    assert found.exponent.values == pytest.approx([0.0, -1.0], abs=1e-6)
+    assert (found.integration_error.values < 1e-7).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance=0.0 is not possible: give a number from 3e-14 to 1"),
+        ({"tolerance": 1.0}, "tolerance=1.0"),
+        ({"tolerance": math.nan}, "tolerance=nan"),
+        ({"tolerance": 1e-9, "substeps": 4}, "substeps=4 is not possible with a tolerance"),
+    ],
+)
+def test_an_adaptive_flow_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        Flow(Lorenz(), 0.1, **options)
+
+
+def test_the_field_of_a_map_has_its_fixed_points_and_its_derivative():
+    field = ContinuousTime(Henon(1.4, 0.3))
+    x, frame = random(4, 2), random(4, 2, 3, seed=1)
+    torch.testing.assert_close(field.velocity(x), Henon(1.4, 0.3).step(x) - x)
+    torch.testing.assert_close(jacobian(field, x), jacobian(Henon(1.4, 0.3), x) - torch.eye(2).double())
+    value, pushed = push(field, x, frame)
+    torch.testing.assert_close(value, field.velocity(x))
+    torch.testing.assert_close(pushed, jacobian(field, x) @ frame)
+    root = (-0.7 + math.sqrt(0.49 + 5.6)) / 2.8
+    assert field.velocity(double(root, 0.3 * root)).abs().max() < 1e-15
+    assert is_flow(field)
+    assert torch.equal(field.observe(x), Henon(1.4, 0.3).observe(x))
+    # an Euler step of length one is the map again
+    torch.testing.assert_close(x + field.velocity(x), Henon(1.4, 0.3).step(x))

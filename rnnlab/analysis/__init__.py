@@ -8,12 +8,15 @@ from rnnlab.analysis.attractors import attractors
 from rnnlab.analysis.certified import certified_fixed_points
 from rnnlab.analysis.continuation import continuation
 from rnnlab.analysis.contraction import contraction
+from rnnlab.analysis.cycle_continuation import cycle_continuation, cycle_from_hopf
 from rnnlab.analysis.fixed_points import fixed_points
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.orbit import orbit
 from rnnlab.analysis.periodic_orbits import periodic_orbits
+from rnnlab.analysis.phase_plane import phase_plane
 from rnnlab.analysis.rotation import rotation_number
 from rnnlab.analysis.sweep import sweep
+from rnnlab.analysis.topology import topology
 
 Analysis = Callable[..., xr.Dataset]
 
@@ -23,10 +26,14 @@ __all__ = [
     "certified_fixed_points",
     "continuation",
     "contraction",
+    "cycle_continuation",
+    "cycle_from_hopf",
     "fixed_points",
     "lyapunov_spectrum",
     "orbit",
     "periodic_orbits",
+    "phase_plane",
     "rotation_number",
     "sweep",
+    "topology",
 ]

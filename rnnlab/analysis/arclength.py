@@ -73,18 +73,7 @@ class Curve:
 
     def correct(self, guess: Tensor, normal: Tensor, offset: float) -> Tensor | None:
         """Newton's method on the plane normal . z = offset; None if it does not converge."""
-        z = guess
-        for _ in range(10):
-            G, DG = self(z)
-            right = torch.cat((G, (normal @ z - offset)[None]))
-            step, info = torch.linalg.solve_ex(torch.cat((DG, normal[None])), right)
-            size = float(step.abs().max())
-            if int(info) or not math.isfinite(size) or size > 1:
-                return None
-            z = z - step
-            if size <= 1e-9 * (1 + float(z.abs().max())):
-                return z
-        return None
+        return correct(self, guess, normal, offset)
 
     def point(self, z: Tensor, forward: Tensor, *, singular: bool = False) -> Point | None:
         """What is to be known at a solution; None if it is none, or at a `singular` point if not allowed.
@@ -129,6 +118,31 @@ class Point(NamedTuple):
         real = (self.growth > NEUTRAL) & (self.eigenvalue.imag == 0)
         positive, negative = real & (self.eigenvalue.real > 0), real & (self.eigenvalue.real < 0)
         return int(positive.sum() % 2), int(negative.sum() % 2)
+
+
+def correct(
+    equations: Callable[[Tensor], tuple[Tensor, Tensor]], guess: Tensor, normal: Tensor, offset: float
+) -> Tensor | None:
+    """Newton's method for G(z) = 0 on the plane normal . z = offset; None if it does not converge.
+
+    Args:
+        equations: G `(n,)` and its derivative `(n, n + 1)` at z.
+        guess: Where to start, `(n + 1,)`.
+        normal: Direction across which to move, `(n + 1,)`.
+        offset: Which of the planes.
+    """
+    z = guess
+    for _ in range(10):
+        G, DG = equations(z)
+        right = torch.cat((G, (normal @ z - offset)[None]))
+        step, info = torch.linalg.solve_ex(torch.cat((DG, normal[None])), right)
+        size = float(step.abs().max())
+        if int(info) or not math.isfinite(size) or size > 1:
+            return None
+        z = z - step
+        if size <= 1e-9 * (1 + float(z.abs().max())):
+            return z
+    return None
 
 
 def differentiable(family: Family, x: Tensor, start: float, stop: float) -> bool:

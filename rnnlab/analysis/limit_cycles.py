@@ -23,7 +23,7 @@ ACCURATE, ACCEPTED = 1e-10, 1e-6
 ENTRIES = 2**23
 
 
-def _gauss() -> tuple[Tensor, Tensor, np.ndarray]:
+def gauss() -> tuple[Tensor, Tensor, np.ndarray]:
     """Butcher's tableau (a, b, c) of the Gauss method with `STAGES` stages, of order twice that."""
     nodes, weights = legendre.leggauss(STAGES)
     c, k = (nodes + 1) / 2, np.arange(1, STAGES + 1)
@@ -200,7 +200,7 @@ def _distinct(ranked: list[tuple[float, Cycle]]) -> list[tuple[float, Cycle]]:
     return kept
 
 
-def _resampled(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+def resampled(x: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The trigonometric interpolant of points equally apart, at shares `(*many)` of the period."""
     m = len(x)
     wave = np.arange(m // 2 + 1)
@@ -213,9 +213,9 @@ def _once(cycle: Cycle) -> Cycle:
     """The part of the curve after which it repeats itself."""
     m = len(cycle.x)
     for k in range(16, 1, -1):
-        shifted = _resampled(cycle.x, np.arange(m) / m + 1 / k)
+        shifted = resampled(cycle.x, np.arange(m) / m + 1 / k)
         if np.abs(shifted - cycle.x).max() <= 1e-4 * np.ptp(cycle.x, 0).max():
-            return Cycle(_resampled(cycle.x, np.arange(m) / (m * k)), cycle.period / k)
+            return Cycle(resampled(cycle.x, np.arange(m) / (m * k)), cycle.period / k)
     return cycle
 
 
@@ -223,7 +223,7 @@ def _turned(cycle: Cycle) -> Cycle:
     """The same curve from where its first component (then the second, ...) is largest."""
     m = len(cycle.x)
     at = np.arange(8 * m) / (8 * m)
-    first = _resampled(cycle.x[:, :1], at)[:, 0]
+    first = resampled(cycle.x[:, :1], at)[:, 0]
     top = (first >= np.roll(first, 1)) & (first > np.roll(first, -1))
     if not top.any():
         return cycle
@@ -232,12 +232,12 @@ def _turned(cycle: Cycle) -> Cycle:
     slope = np.fft.irfft(coefficients, m)
     curvature = np.fft.irfft(coefficients * 2j * np.pi * np.arange(m // 2 + 1), m)
     for _ in range(4):
-        bend = _resampled(curvature[:, None], at)[:, 0]
-        move = -_resampled(slope[:, None], at)[:, 0] / np.where(bend == 0, -1, bend)
+        bend = resampled(curvature[:, None], at)[:, 0]
+        move = -resampled(slope[:, None], at)[:, 0] / np.where(bend == 0, -1, bend)
         at = at + np.clip(np.nan_to_num(move), -1 / (8 * m), 1 / (8 * m))
-    tops = _resampled(cycle.x, at)
+    tops = resampled(cycle.x, at)
     start = at[first_phase(-tops, 1e-6 * np.ptp(cycle.x, 0).max())]
-    return cycle._replace(x=_resampled(cycle.x, start + np.arange(m) / m))
+    return cycle._replace(x=resampled(cycle.x, start + np.arange(m) / m))
 
 
 class _Collocation:
@@ -247,7 +247,7 @@ class _Collocation:
         self.field, self.tolerance, self.iterations = field, tolerance, iterations
         self.lead, self.device = x0.shape[:-2], x0.device
         self.cap = x0.abs().amax((-1, -2)).clamp(min=1).reshape(self.lead.numel(), 1)
-        a, b, self.c = _gauss()
+        a, b, self.c = gauss()
         self.a, self.b = a.to(x0.device), b.to(x0.device)
 
     def __call__(self, guesses: list[list[Cycle]], m: int) -> list[list[Cycle]]:
@@ -306,7 +306,7 @@ class _Collocation:
         spare = next(rows[0] for rows in batch if rows)
         full = [(rows or [spare]) + (rows or [spare])[:1] * (width - max(len(rows), 1)) for rows in batch]
         at = np.arange(m)[:, None] / m + np.concatenate(([0.0], self.c)) / m
-        curves = torch.from_numpy(np.array([[_resampled(cycle.x, at) for cycle in rows] for rows in full]))
+        curves = torch.from_numpy(np.array([[resampled(cycle.x, at) for cycle in rows] for rows in full]))
         T = torch.tensor([[cycle.period for cycle in rows] for rows in full], dtype=curves.dtype)
         curves = curves.to(self.device)
         return curves[..., 0, :], curves[..., 1:, :], T.to(self.device)

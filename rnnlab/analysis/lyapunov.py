@@ -119,7 +119,7 @@ def lyapunov_spectrum(
     at: Any = system.at if isinstance(system, Sequence) else lambda time: system
     flow = system if isinstance(system, Flow) else None
     unit = 1.0 if flow is None else abs(flow.dt)
-    finer = None if flow is None else Flow(flow.field, flow.dt, 2 * flow.substeps)
+    finer = None if flow is None else flow.finer()
     edges = np.unique(np.linspace(0, steps, min(_BLOCKS, steps) + 1).round().astype(int))
     generator = torch.Generator().manual_seed(seed)
     x, frame = x0, torch.randn(size, count, dtype=x0.dtype, generator=generator).to(x0.device)

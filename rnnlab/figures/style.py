@@ -88,6 +88,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
+def note(figure: Figure, text: str) -> Figure:
+    """The same figure with a line in small letters in its lower left corner."""
+    figure.text(0.004, 0.006, text, fontsize=8, color=INK, va="bottom")
+    return figure
+
+
 def escape(text: str) -> str:
     """Text for plotly, which reads its labels as a kind of HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

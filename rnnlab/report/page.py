@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rnnlab import members
 from rnnlab.figures import training
 from rnnlab.report.parts import clock, duration, images, plotly, section, table, text
 from rnnlab.report.record import Record
@@ -40,6 +41,9 @@ def _header(record: Record) -> str:
         "task": _kind(config.get("task")),
         "seed": config.get("seed"),
     }
+    if size := config.get("ensemble"):
+        first = int(config.get("seed") or 0)
+        facts |= {"seed": f"{first} to {first + size - 1}", "ensemble": f"{size} members"}
     bound = (
         (config.get("trainer") or {}).get("max_epochs") if isinstance(config.get("trainer"), dict) else None
     )
@@ -47,7 +51,8 @@ def _header(record: Record) -> str:
     if done or bound:
         facts["epochs"] = f"{done} of {bound}" if bound else f"{done}"
     if best := _best(record):
-        facts[f"best {best[0]}"] = f"{best[1]:.4g} at epoch {best[2]}"
+        of = "median " if size else ""
+        facts[f"best {of}{best[0]}"] = f"{best[1]:.4g} at epoch {best[2]}"
     cards = "".join(
         f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>"
         for name, value in facts.items()
@@ -104,14 +109,14 @@ def _analyses(record: Record) -> Iterable[str]:
         pictures = [path for path in pictures if path not in own]
         try:
             assert record.store is not None
-            dataset = record.store.read(name).load()
-            content = show(name, dataset)
+            rows = record.store.read(members.NAME).load() if members.NAME in names else None
+            content = show(name, record.store.read(name), rows)
         except Exception as error:  # the rest of the page is worth having
             content = f'<p class="note">{text(f"{name} could not be shown: {error}".splitlines()[0])}</p>'
         yield section(name.replace("_", " ").capitalize(), content + images(own))
     if pictures:
         yield section("Pictures", images(pictures))
-    if not names:
+    if not set(names) - {members.NAME}:
         yield section("Analyses", "<p>No analysis has been stored yet.</p>")
 
 
@@ -123,7 +128,12 @@ def _training(record: Record) -> str:
     if not shown.count().sum():
         return section("Training", "<p>No epoch has ended yet.</p>")
     baselines = record.status.get("baselines")
-    return section("Training", plotly(training.interactive(shown, baselines or {})))
+    medians = "<p>Medians over the members that have not stopped; _min is the best of them.</p>"
+    return section(
+        "Training",
+        (medians if record.config.get("ensemble") else "")
+        + plotly(training.interactive(shown, baselines or {})),
+    )
 
 
 def _timings(record: Record) -> str:

@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from rnnlab import members
 from rnnlab.figures import attractors, bifurcation, contraction, eigenvalues, fixed_points, lyapunov, training
+from rnnlab.figures import members as distribution
 from rnnlab.report import words
 from rnnlab.report.parts import fold, plotly, table, text
 
 FEW = 12  # series that still make a readable panel
+SPREAD = "The line is the median, the band holds four fifths of the members, thin lines are single ones."
 
 
 def _bifurcation(dataset: xr.Dataset) -> str:
@@ -43,10 +46,18 @@ def _observables(dataset: xr.Dataset, variable: str = "y") -> list[str]:
     return [f"y[{i}]" for i in range(count)]
 
 
-def show(name: str, dataset: xr.Dataset) -> str:
-    """The section of an analysis; where its own way fails (an older dataset, say), the generic one."""
+def show(name: str, dataset: xr.Dataset, rows: xr.Dataset | None = None) -> str:
+    """The section of an analysis; where its own way fails (an older dataset, say), the generic one.
+
+    Args:
+        name: The analysis.
+        dataset: All looks.
+        rows: Of an ensemble, the numbers of its members while training.
+    """
     try:
-        return SECTIONS.get(name, generic)(dataset)
+        if "member" in dataset.dims and name not in TOGETHER:
+            return _ensemble(name, dataset, rows)
+        return SECTIONS.get(name, generic)(dataset.load())
     except Exception as error:  # the numbers are worth having
         reason = f"{name} could not be shown in its own way: {error}".splitlines()[0]
         return f'<p class="note">{text(reason)}</p>' + generic(dataset)
@@ -69,6 +80,48 @@ def generic(dataset: xr.Dataset) -> str:
     frame = pd.DataFrame(series, index=pd.Index(dataset.epoch.values, name="epoch"))
     lines = plotly(training.interactive(frame)) if frame.count().sum() else ""
     return lines + table(("variable", "axes", "type"), rows)
+
+
+def _ensemble(name: str, dataset: xr.Dataset, rows: xr.Dataset | None) -> str:
+    """The distribution over the members, then the best of them by itself."""
+    best = members.ranking(rows)[0] if rows is not None else 0
+    kinds = words.describe_members(dataset, rows)
+    heads = ("probe", "kind", "members", "which", "median training loss")
+    try:
+        diagram = plotly(distribution.interactive(dataset))
+    except ValueError as error:  # an analysis without a number for each member
+        diagram = f'<p class="note">{text(error)}</p>'
+    table_of_kinds = (
+        f"<h3>Kinds at epoch {int(dataset.epoch[-1])}</h3>"
+        + fold(f"all {len(kinds)} kinds", table(heads, kinds), len(kinds))
+        if kinds
+        else ""
+    )
+    why = "whose training loss is lowest" if rows is not None else "the first"
+    return (
+        f"<p>All {dataset.sizes['member']} members over {_looks(dataset)}. {SPREAD}</p>"
+        f"{diagram}{table_of_kinds}<h3>Member {best} by itself, {why}</h3>"
+        + show(name, dataset.isel(member=best, drop=True))
+    )
+
+
+def _members(dataset: xr.Dataset) -> str:
+    """How the members learned, and a table of them, the best first."""
+    found = members.numbers(dataset)
+    alive, names = found["alive"][-1], members.scored(found)
+    rows = [
+        (i, *(f"{found[name][-1, i]:.4g}" for name in names), "" if alive[i] else "stopped")
+        for i in members.ranking(dataset)
+    ]
+    heads = ("member", *names, "")
+    rest = len(rows) - FEW
+    return (
+        f"<p>{int(alive.sum())} of {len(rows)} members are training, over {_looks(dataset)}; one whose loss "
+        f"or gradient is no longer finite stops. Member 0 has the first seed. {SPREAD}</p>"
+        f"{plotly(distribution.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + table(heads, rows[:FEW])
+        + (fold(f"the other {rest} members", table(heads, rows[FEW:]), rest, most=0) if rest > 0 else "")
+    )
 
 
 def _labels(variable: xr.DataArray) -> list[str]:
@@ -186,9 +239,12 @@ def _share(count: int, total: int, what: str) -> str:
 # how an analysis is shown, by its name in the store; all others are shown by `generic`
 # in the order of the page
 SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
+    members.NAME: _members,
     "bifurcation": _bifurcation,
     "attractors": _attractors,
     "fixed_points": _fixed_points,
     "lyapunov": _lyapunov,
     "contraction": _contraction,
 }
+# those that show all members of an ensemble in their own way
+TOGETHER = (members.NAME, "phase_portrait")

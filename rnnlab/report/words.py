@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from rnnlab import members
 from rnnlab.figures.attractors import KINDS
 from rnnlab.figures.fixed_points import is_flow
 from rnnlab.figures.looks import Looks
 
 ERRORS = 3.0  # standard errors from zero that decide the sign of an exponent
 SHOWN = 4  # numbers of a row
+MEMBERS = 12  # of a kind that are listed
 
 
 def describe(look: xr.Dataset) -> list[tuple[str, str, str]]:
@@ -289,6 +291,43 @@ def describe_contraction(look: xr.Dataset) -> list[tuple[str, str, str, str, str
             numbers = (_number(upper[p, n]), _number(sampled[p, n]), _number(rate[p, n]))
             rows.append((name, str(norm), *numbers, words))
     return rows
+
+
+def describe_members(dataset: xr.Dataset, rows: xr.Dataset | None = None) -> list[tuple[str, ...]]:
+    """Which kinds of systems the members of an ensemble are at the last look, the commonest first.
+
+    Args:
+        dataset: Looks of an analysis with an axis `member`.
+        rows: The numbers of the members while training, as the store keeps them.
+
+    Returns:
+        For each probe and kind: their names, how many members, which, the median of their training losses.
+        Nothing where the analysis knows no kinds.
+
+    Example:
+        >>> look = xr.Dataset({"signature": (("epoch", "member"), [["1 sink", "1 cycle", "1 sink"]])})
+        >>> describe_members(look.assign_coords(epoch=[10]))
+        [('', '1 sink', '2 (67 %)', '0, 2', ''), ('', '1 cycle', '1 (33 %)', '1', '')]
+    """
+    found = members.verdicts(dataset.isel(epoch=[-1]))
+    if "kind" not in found:
+        return []
+    looks = Looks.of(found.rename(member="state"), "the members", ["kind"])
+    kind = looks.values("kind", "state")[0].astype(str)
+    loss = np.full(kind.shape[1], np.nan)
+    if rows is not None:
+        loss = members.numbers(rows).get(members.LOSS, loss[None])[-1]
+    said = []
+    for name, own in zip(looks.names, kind, strict=True):
+        names, counts = np.unique(own[own != ""], return_counts=True)
+        for i in np.argsort(-counts, kind="stable"):
+            which = np.flatnonzero(own == names[i])
+            count = f"{counts[i]} ({100 * counts[i] / len(own):.0f} %)"
+            listed = ", ".join(map(str, which[:MEMBERS])) + (", ..." if len(which) > MEMBERS else "")
+            own_loss = loss[which][np.isfinite(loss[which])]
+            median = _number(float(np.median(own_loss))) if len(own_loss) else ""
+            said.append((name, str(names[i]), count, listed, median))
+    return said
 
 
 def _one(look: xr.Dataset, *needs: str) -> Looks:

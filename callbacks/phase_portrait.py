@@ -1,0 +1,376 @@
+"""The network's phase portrait beside that of its task, over training (Jordan et al. 2019, Fig. 8)."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import xarray as xr
+from torch import Tensor
+
+from callbacks.analysis import AnalysisCallback
+from rnnlab.analysis import certified_fixed_points, fixed_points, phase_plane, rotation_number
+from rnnlab.analysis.planes import pca_plane, readout_plane
+from rnnlab.autonomous import HeldInput, Network, freeze
+from rnnlab.integrate import integrate
+from rnnlab.intervals import UnknownOperation
+from rnnlab.systems import VectorField, bounds
+
+COUNTS = {"sink": "sinks", "source": "sources", "saddle": "saddles", "undecided": "undecided"}
+BORDER = 1e-6  # by which an eigenvalue has to be off the border to decide on a type
+MARGIN = 0.05  # of its size, by which a portrait is wider than what there is in it
+RESTING = 1e-8  # a state that moves by less in a step is not followed to a cycle
+STARTS = 16  # of states that are
+SETTLING, RECORD, PHASES = 1000, 1000, 200  # steps
+STEADY = 1e-4  # largest error of the rotation number of a cycle
+AWAY = 0.1  # of its size, by which states are moved off a curve to see whether it attracts
+ALIKE = 0.02  # of a cycle's size, within which averages over both halves of the record agree
+
+
+class PhasePortrait(AnalysisCallback):
+    """The learned field and its fixed points and cycles, beside the task's field, with forecasts.
+
+    Where the task has a `field`, as `datamodules.Planar` does, a forecast starts as in training: an
+    observation is the first input to the resting network, the probe is every input from then on. Else
+    forecasts start from random states.
+
+    With two units all fixed points are found, by proof. More units are looked at on a plane through the
+    states that are visited, which says that it is a projection, and points are those that Newton's method
+    finds.
+
+    Args:
+        every: Look after every so many epochs. A look at two units costs about half a second, for each
+            member of an ensemble.
+        samples: Number of forecasts.
+        steps: How far they go.
+        resolution: Points of the grid along either side of a portrait.
+        **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
+
+    Raises:
+        ValueError: An option is out of range; while training, if the network has one unit only.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 200,
+        samples: int = 4,
+        steps: int = 300,
+        resolution: int = 25,
+        **options: Any,
+    ) -> None:
+        for key, value in (("steps", steps), ("resolution", resolution)):
+            if not isinstance(value, int) or value < 3:
+                raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 3.")
+        super().__init__(
+            "phase_portrait",
+            partial(portrait, steps=steps, resolution=resolution),
+            every=every,
+            samples=samples,
+            **{"draw": draw, "summary": summary, "alone": True} | options,
+        )
+        self.steps, self.resolution = steps, resolution
+        self.target: xr.Dataset | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See what the task's field does, if it has one, and look before the first epoch."""
+        task: Any = getattr(trainer, "datamodule", None)
+        if isinstance(getattr(task, "field", None), VectorField):
+            self.target = target(task, samples=self.samples, steps=self.steps, resolution=self.resolution)
+            self.analysis = partial(
+                portrait, steps=self.steps, resolution=self.resolution, target=self.target, dt=task.dt
+            )
+        super().on_train_start(trainer, pl_module)
+
+    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
+        frozen: Any = freeze(model)  # type: ignore[type-var]
+        # small and sequential: no work for an accelerator
+        seen = super()._analyse(frozen.cpu(), mine, torch.device("cpu"), epoch)
+        return seen if seen is None or self.target is None else seen.merge(self.target)
+
+
+@torch.no_grad()
+def target(task: Any, *, samples: int, steps: int, resolution: int) -> xr.Dataset:
+    """What is to be learned: the task's field, and the series that follow on some observations.
+
+    Args:
+        task: With `field`, `dt`, `low`, `high` and `sequences("val")`, as `datamodules.Planar` has them.
+        samples: Number of series.
+        steps: How long they are; longer than in training, as a rule.
+        resolution: Points of the grid along either side of the task's box.
+
+    Returns:
+        A dataset with
+
+        - `target_low`, `target_high` `(axis)`: the corners of the box, and on a grid of it
+        - `target_velocity` `(target_row, target_column, axis)`: the field, and
+        - `target_end` `(target_row, target_column, axis)`: where it leads within the time of `steps` steps;
+        - `shown` `(series, axis)`: the observations, the first of series to validate with, and
+        - `target_series` `(series, time, axis)`: how the field goes on from them, without noise, in steps;
+        - `trained_steps`: how many steps the network learns to predict.
+    """
+    inputs, answers = task.sequences("val")
+    shown, nodes = inputs[0, :samples].double(), _grid(task.low, task.high, resolution)
+    times = task.dt * torch.arange(1, steps + 1, dtype=torch.float64)
+    path = integrate(task.field, torch.cat((shown, nodes.flatten(0, 1))), times, tolerance=1e-8)
+    series, end = path[:, : len(shown)].movedim(0, 1), path[-1, len(shown) :].view(nodes.shape)
+    axes = ("target_row", "target_column", "axis")
+    return xr.Dataset(
+        {
+            "target_low": ("axis", task.low.numpy()),
+            "target_high": ("axis", task.high.numpy()),
+            "target_velocity": (axes, task.field.velocity(nodes).numpy()),
+            "target_end": (axes, end.numpy()),
+            "shown": (("series", "axis"), shown.numpy()),
+            "target_series": (("series", "time", "axis"), series.numpy()),
+            "trained_steps": len(answers),
+        }
+    )
+
+
+@torch.no_grad()
+def portrait(
+    system: HeldInput,
+    x0: Tensor,
+    *,
+    steps: int,
+    resolution: int,
+    target: xr.Dataset | None = None,
+    dt: float = 1.0,
+) -> xr.Dataset:
+    """What is to be seen of one network under one input.
+
+    Args:
+        system: The network with its input.
+        x0: Random states, `(sample, state)`, from which forecasts start where there is no target.
+        steps: How far they go.
+        resolution: Points of the grid along either side.
+        target: Observations to start from and the box of what is observed, from `target`.
+        dt: Time between observations, in units of the target's field.
+
+    Returns:
+        A dataset with
+
+        - `velocity` `(row, column, axis)`: the displacement F(x) - x on a grid of the plane, from `box_low`
+          to `box_high` `(axis)`, whose directions are named by `label` `(axis)`, with `nullcline` `(curve,
+          vertex, axis)` and `nullcline_of` `(curve)`, as `phase_plane` has them. Of two units the plane is
+          the state space;
+        - `trajectory` `(series, time, axis)`: states of the forecasts in the plane, and
+        - `forecast` `(series, time, observable)`: the predictions read from them;
+        - `point` `(index, axis)`: fixed points in the plane, `y` `(index, observable)`: the predictions
+          there, `eigenvalue` `(index, mode)`: of the map, `residual`, `certified` `(index)`; `type` and `flow_type`
+          `(index)`: "sink", "source", "saddle", or "undecided" on the border, of the map and of the flow
+          dx/dt = F(x) - x, whose points they are too;
+        - `cycle_point` `(cycle, phase, axis)`, `cycle_y` `(cycle, phase, observable)`, `cycle_period`,
+          `cycle_type` `(cycle)`: closed curves on which forecasts end, all "stable", periods in steps;
+        - `sinks`, `sources`, `saddles`, `undecided`, `cycles`: how many, and all in words in `signature`;
+          `flow_sinks` and so on and `flow_signature`: the points of the flow;
+
+        and with a target
+
+        - `predicted_velocity` `(target_row, target_column, axis)`: the displacement per unit of time in the
+          coordinates of what is observed, on the target's grid. A prediction is an affine function of the
+          state, so where that has an inverse the learned field can be laid over the target's; NaN without;
+        - `predicted_corner` `(corner, axis)`: the predictions at the corners of the plane's box: those of all
+          states in it are within this parallelogram;
+        - `predicted_end` `(target_row, target_column, observable)`: the prediction `steps` steps after an
+          observation at a node of that grid.
+
+    Raises:
+        ValueError: The network has one unit only.
+    """
+    size = x0.shape[-1]
+    if size < 2:
+        raise ValueError(f"a phase portrait of {size} unit is not possible: train two or more.")
+    count, nodes = len(x0), x0.new_zeros(0, 0, 2)
+    if target is not None:
+        low, high = (torch.from_numpy(target[f"target_{end}"].values) for end in ("low", "high"))
+        nodes = _grid(low, high, resolution)
+        shown = torch.cat((torch.from_numpy(target["shown"].values), nodes.flatten(0, 1)))
+        x0, count = system.model.step(x0.new_zeros(len(shown), size), shown), target.sizes["series"]
+    path, last = _follow(system, x0, steps, count)
+
+    found = _points(system, x0[:count]).merge(_cycles(system, last))
+    found = found.assign(signature=_words(found), flow_signature=_words(found, "flow_"))
+    visited = torch.cat((x0, path.flatten(0, 1)))
+    visited = visited[visited.isfinite().all(-1)]
+    plane = pca_plane(visited if len(visited) > 2 else visited.new_zeros(3, size)) if size > 2 else None
+    box = _box(system, visited) if plane is None else None
+    view = phase_plane(
+        system, box, resolution=resolution, found=found, plane=plane, manifolds=False, starts=0
+    )
+    kept = ("velocity", "box_low", "box_high", "point", "cycle_point")
+    seen = found.drop_vars(("point", "cycle_point")).assign({name: view[name].variable for name in kept})
+    flat = path if plane is None else plane.project(path)
+    seen = seen.assign(
+        # no axis bears the name of a variable: that one would be a coordinate, which never changes
+        nullcline=(("curve", "vertex", "axis"), view["nullcline"].values),
+        nullcline_of=("curve", view["nullcline_of"].values),
+        label=("axis", np.array(view.attrs["labels"])),
+        trajectory=(("series", "time", "axis"), flat.movedim(0, 1).numpy()),
+        forecast=(("series", "time", "observable"), system.observe(path).movedim(0, 1).numpy()),
+    )
+    seen.attrs = {"analysis": "phase_portrait", "projection": view.attrs["projection"]}
+    if target is None:
+        return seen
+    axes = ("target_row", "target_column")
+    predicted, corners = _predicted(system, nodes, box)
+    end = system.observe(last[count:]).unflatten(0, nodes.shape[:2])
+    return seen.assign(
+        predicted_velocity=((*axes, "axis"), (predicted / dt).numpy()),
+        predicted_corner=(("corner", "axis"), corners.numpy()),
+        predicted_end=((*axes, "observable"), end.numpy()),
+    )
+
+
+def _grid(low: Tensor, high: Tensor, count: int) -> Tensor:
+    """Points of a box, `(row, column, 2)`."""
+    share = torch.linspace(0, 1, count, dtype=torch.float64)
+    return low + (high - low) * torch.stack(torch.meshgrid(share, share, indexing="xy"), -1)
+
+
+def _follow(system: HeldInput, x: Tensor, steps: int, count: int) -> tuple[Tensor, Tensor]:
+    """The states of so many steps, `x` the first of them: `(step, count, state)`; and the last one of all."""
+    path = [x[:count]]
+    for _ in range(steps - 1):
+        x = system.step(x)
+        path.append(x[:count])
+    return torch.stack(path), x
+
+
+def _box(system: HeldInput, visited: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners of what is visited and where orbits end."""
+    ends = bounds(system) or ()
+    every = torch.cat((visited, *(end.reshape(-1, 2) for end in ends)))
+    if not len(every):
+        return -visited.new_ones(2), visited.new_ones(2)
+    low, high = every.amin(0), every.amax(0)
+    room = MARGIN * (high - low).clamp_min(1e-3 * float((high - low).max()) or 1.0)
+    return low - room, high + room
+
+
+def _predicted(system: HeldInput, nodes: Tensor, box: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """The displacement where predictions are `nodes`, in their coordinates; predictions at the box's corners."""
+    nothing = torch.full_like(nodes, torch.nan), nodes.new_full((4, 2), torch.nan)
+    if box is None:
+        return nothing
+    offset = system.observe(nodes.new_zeros(2))
+    weight = (system.observe(torch.eye(2, dtype=nodes.dtype)) - offset).mT
+    try:
+        plane = readout_plane(weight, offset)
+    except ValueError:
+        return nothing
+    x = plane.lift(nodes)
+    if not torch.allclose(system.observe(x), nodes, rtol=1e-6, atol=1e-6):  # it is no affine function
+        return nothing
+    (left, low), (right, high) = box
+    corners = torch.stack(
+        [torch.stack(each) for each in ((left, low), (right, low), (right, high), (left, high))]
+    )
+    return plane.along(system.step(x) - x), system.observe(corners)
+
+
+def _points(system: HeldInput, x0: Tensor) -> xr.Dataset:
+    """Fixed points by type."""
+    found = None
+    if x0.shape[-1] == 2:
+        with contextlib.suppress(UnknownOperation):
+            found = certified_fixed_points(system)
+    certified = found is not None
+    if found is None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning)
+            found = fixed_points(system, x0)
+    value: Any = found["eigenvalue"].transpose("index", "mode").values
+    kinds = {"": _types(np.abs(value) - 1), "flow_": _types(value.real - 1)}
+    seen = xr.Dataset({name: found[name].variable for name in ("point", "y", "eigenvalue", "residual")})
+    seen["certified"] = "index", np.full(found.sizes["index"], certified)
+    for prefix, names in kinds.items():
+        seen[f"{prefix}type"] = "index", names
+        for name, plural in COUNTS.items():
+            seen[prefix + plural] = int((names == name).sum())
+        seen[f"{prefix}undecided"] += found.attrs.get("undecided", 0)
+    return seen.isel(index=np.argsort([list(COUNTS).index(name) for name in kinds[""]], kind="stable"))
+
+
+def _types(growth: np.ndarray) -> np.ndarray:
+    """From how fast deviations along each mode grow, `(index, mode)`: what is below 0 dies out."""
+    names = np.where((growth < 0).all(-1), "sink", np.where((growth > 0).all(-1), "source", "saddle"))
+    return np.where((np.abs(growth) < BORDER).any(-1), "undecided", names).astype("<U9")
+
+
+def _words(found: xr.Dataset, prefix: str = "") -> str:
+    """How many points, and of the map cycles, there are."""
+    names = {f"{prefix}{plural}": (name, plural) for name, plural in COUNTS.items()}
+    names |= {} if prefix else {"cycles": ("stable cycle", "stable cycles")}
+    said = [f"{n} {forms[n != 1]}" for key, forms in names.items() if (n := int(found[key]))]
+    return ", ".join(said) or "nothing"
+
+
+def _cycles(system: HeldInput, x: Tensor) -> xr.Dataset:
+    """Closed curves that states end on.
+
+    A map's cycle seldom closes after a whole number of steps. Its rotation number tells the period, and the
+    order in which the states of one orbit lie along the curve.
+    """
+    curves: list[Tensor] = []
+    periods: list[float] = []
+    moving = x[((system.step(x) - x).norm(dim=-1) > RESTING) & x.isfinite().all(-1)]
+    if len(moving):
+        _, x = _follow(system, moving[:: -(-len(moving) // STARTS)], SETTLING, 0)
+        path = _follow(system, x, RECORD, len(x))[0].movedim(0, 1)
+        turning = rotation_number(path, tolerance=STEADY)
+        turns = torch.from_numpy(turning["rotation"].values)
+        halves = path.unflatten(1, (2, -1))
+        size = halves.std(2).amax((1, 2))
+        drift = torch.maximum(halves.mean(2).diff(dim=1).abs(), halves.std(2).diff(dim=1).abs()).amax((1, 2))
+        closed = torch.from_numpy(turning["kind"].values != "undecided") & (turns * RECORD > 3)
+        for row in (closed & (drift < ALIKE * size)).nonzero().flatten().tolist():
+            phase = (turns[row] * torch.arange(RECORD, dtype=path.dtype)).remainder(1)
+            curve = path[row, phase.argsort()]
+            seen = any(_distance(curve, other) < 0.2 * size[row] for other in curves)
+            if not seen and _attracts(system, curve, float(size[row])):
+                curves.append(curve)
+                periods.append(1 / float(turns[row]))
+    point = torch.stack(curves) if curves else x.new_zeros(0, RECORD, x.shape[-1])
+    point = point[:, :: RECORD // PHASES]
+    return xr.Dataset(
+        {
+            "cycle_point": (("cycle", "phase", "state"), point.numpy()),
+            "cycle_y": (("cycle", "phase", "observable"), system.observe(point).numpy()),
+            "cycle_period": ("cycle", np.array(periods, float), {"units": "time steps"}),
+            "cycle_type": ("cycle", np.full(len(periods), "stable")),
+            "cycles": len(periods),
+        }
+    )
+
+
+def _distance(x: Tensor, curve: Tensor) -> float:
+    """Of the farthest of states from a curve, given by many of its points."""
+    return float(torch.cdist(x, curve).amin(-1).amax())
+
+
+def _attracts(system: HeldInput, curve: Tensor, size: float) -> bool:
+    """Whether what is moved off a curve, towards its middle and away from it, comes back."""
+    inward = AWAY * (curve.mean(0) - curve[:: RECORD // 4])
+    moved = torch.cat((curve[:: RECORD // 4] + inward, curve[:: RECORD // 4] - inward))
+    return _distance(_follow(system, moved, SETTLING, 0)[1], curve) < 0.3 * AWAY * size
+
+
+def summary(look: xr.Dataset) -> dict[str, float]:
+    """Scalars of one look, means over probes and members: how many fixed points and cycles there are."""
+    counts = {name: float(look[name].mean()) for name in (*COUNTS.values(), "cycles")}
+    return {"fixed_points": float((look["type"] != "").sum("index").mean()), **counts}
+
+
+def draw(looks: xr.Dataset) -> Mapping[str, Any]:
+    """The rows of Fig. 8 at the last look."""
+    from rnnlab.figures import forecast
+
+    return {"phase_portrait": forecast.portraits(looks)}

@@ -1,0 +1,141 @@
+"""Equations that are regular where equilibria are not: saddle-nodes and Hopf points of vector fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnnlab.systems import VectorField, jacobian, law, tangent
+
+Family = Callable[..., VectorField]
+Kind = Literal["saddle-node", "Hopf"]
+
+
+class Critical(NamedTuple):
+    """An equilibrium with a vanishing eigenvalue, or with an imaginary pair.
+
+    Attributes:
+        x: The equilibrium, `(state,)`.
+        parameter: Values of the parameters, `(parameter,)`.
+        vector: The real null vector of A (saddle-node) or of A^2 + square (Hopf), `(state,)`.
+        square: Square of the frequency, 0 for a saddle-node. Below zero the pair is real, with sum zero: a
+            neutral saddle, which is no bifurcation.
+    """
+
+    x: Tensor
+    parameter: Tensor
+    vector: Tensor
+    square: Tensor
+
+
+@dataclass(eq=False)
+class Equations:
+    """f = 0 with A v = 0, or with (A^2 + square) v = 0, and v normalised: regular at generic points.
+
+    The unknowns are z = (x, v, square for Hopf, parameters); with as many equations as unknowns for one
+    parameter, one fewer for two. The derivative is exact, by forward mode through the field's own.
+
+    Args:
+        family: The vector field for values of the parameters, tensors without axes.
+        kind: "saddle-node" or "Hopf".
+        rows: Vectors that normalise v: rows[0] . v = 1 and, for Hopf, rows[1] . v = 0.
+
+    References:
+        Roose and Hlavacek, "A direct method for the computation of Hopf bifurcation points", SIAM J. Appl.
+        Math. 45, 1985; Seydel, "Numerical computation of branch points in nonlinear equations", Numer. Math.
+        33, 1979.
+    """
+
+    family: Family
+    kind: Kind
+    rows: Tensor
+
+    def split(self, z: Tensor) -> Critical:
+        n = self.rows.shape[-1]
+        hopf = self.kind == "Hopf"
+        return Critical(z[:n], z[2 * n + hopf :], z[n : 2 * n], z[2 * n] if hopf else z.new_zeros(()))
+
+    def join(self, point: Critical) -> Tensor:
+        square = point.square[None] if self.kind == "Hopf" else point.x[:0]
+        return torch.cat((point.x, point.vector, square, point.parameter))
+
+    def residual(self, z: Tensor) -> Tensor:
+        x, parameter, v, square = self.split(z)
+        system = self.family(*parameter.unbind())
+        image = tangent(system, x, v[:, None])
+        if self.kind == "Hopf":
+            image = tangent(system, x, image) + square * v[:, None]
+        ones = torch.eye(len(self.rows), dtype=z.dtype)[0]
+        return torch.cat((law(system)(x), image[:, 0], self.rows @ v - ones))
+
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual and its derivative."""
+        return self.residual(z), torch.func.jacfwd(self.residual)(z)
+
+
+def equations(family: Family, x: Tensor, parameter: Tensor, kind: Kind) -> tuple[Equations, Tensor] | None:
+    """The equations with their guess from a state where an eigenvalue (a pair) is nearly critical.
+
+    Returns:
+        Equations normalised for this place, and z; None for "Hopf" where there is no complex pair.
+    """
+    A = jacobian(family(*parameter.unbind()), x)
+    if kind == "saddle-node":
+        v = torch.linalg.svd(A)[2][-1]
+        rows, square = v[None], x.new_zeros(())
+    else:
+        values, vectors = torch.linalg.eig(A)
+        values = torch.where(values.imag > 0, values, torch.full_like(values, math.inf))
+        best = int(values.real.abs().argmin())
+        if not bool(values[best].imag > 0):
+            return None
+        # real and imaginary part span the plane; the turn makes them orthogonal, the larger one first
+        q = vectors[:, best]
+        q = q * torch.exp(-0.5j * torch.angle((q * q).sum()))
+        v = q.real / q.real.norm()
+        other = q.imag - (q.imag @ v) * v
+        rows, square = torch.stack((v, other / other.norm())), values[best].imag ** 2
+    made = Equations(family, kind, rows)
+    return made, made.join(Critical(x, parameter, v, square))
+
+
+def critical_point(family: Family, x: Tensor, parameter: Tensor, kind: Kind) -> Critical | None:
+    """Newton's method for the saddle-node or Hopf point of a family of one parameter near a guess.
+
+    Args:
+        family: The vector field for a value of the parameter, a tensor without axes.
+        x: Guess, `(state,)`.
+        parameter: Guess, `(1,)`.
+        kind: "saddle-node" or "Hopf".
+
+    Returns:
+        The point; None if Newton's method does not converge, or to no bifurcation.
+
+    Example:
+        >>> from rnnlab.maps import Hopf
+        >>> guess = torch.tensor([0.1, 0.0]).double(), torch.tensor([-0.2]).double()
+        >>> found = critical_point(lambda mu: Hopf(mu, 3.0), *guess, "Hopf")
+        >>> found.parameter.abs().round(decimals=9).item(), found.square.sqrt().round(decimals=9).item()
+        (0.0, 3.0)
+    """
+    guess = equations(family, x, parameter, kind)
+    if guess is None:
+        return None
+    made, z = guess
+    for _ in range(20):
+        G, DG = made(z)
+        step: Any
+        step, info = torch.linalg.solve_ex(DG, G)
+        size = float(step.abs().max())
+        if int(info) or not math.isfinite(size):
+            return None
+        z = z - step * min(1.0, 0.5 / max(size, 1e-300))
+        if size <= 1e-10 * (1 + float(z.abs().max())):
+            found = made.split(z)
+            return found if kind == "saddle-node" or float(found.square) > 0 else None
+    return None
