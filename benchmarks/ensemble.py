@@ -1,12 +1,18 @@
 """Seeds trained per second: an ensemble beside separate runs, in one process and on one thread.
 
     python benchmarks/ensemble.py [--cell gru] [--hidden 2] [--members 1 8 32 64] [--rounds 5] [--lightning]
+                                  [--processes 2] [--train 400]
 
 The task is FitzHugh-Nagumo's: 667 series of 29 steps, one batch an epoch, Adam and clipping. A row is an
 epoch of M members: loss, gradients, clipping, update, constraints. "alone" is the same for one model in a
 plain loop with the cell's own fast scan, measured in turns with the ensemble; "ratio" is M times its
 processor time over that of the ensemble. With `--lightning` both are timed as learners under a trainer
 without logger and checkpoints, too, which is nearer to what separate runs of `train.py` cost.
+
+`--processes N` adds the rival on all cores: N processes of one thread, each with the same plain loop for one
+model, started and warm before the clock runs, work off M epochs between them; "ratio" is their wall time over
+that of the ensemble, which has one core. `--train E` lets `train.py` itself do both, M runs of E epochs, N at
+a time, and one of `ensemble=M`, from the command to the last file, without callbacks, loggers and drawing.
 
 The floor is the larger of two: the operations in arithmetic (products, with the sigmoids at this machine's
 own rate) and the memory traffic of all that is kept between the way there and back, written and read once.
@@ -16,11 +22,17 @@ What goes beyond it: each of some thirty operations a step passes its data throu
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -51,6 +63,75 @@ def milliseconds(work: Callable[[], object], calls: int) -> tuple[float, float]:
     for _ in range(calls):
         work()
     return (time.process_time() - processor) / calls * 1e3, (time.perf_counter() - wall) / calls * 1e3
+
+
+def plain_loop(cell: str, hidden: int, task: FitzHughNagumo) -> Callable[[], None]:
+    """One epoch of one model, with the cell's own fast scan."""
+    inputs, targets = task.sequences()
+    model = RecurrentModel(inputs.shape[-1], inputs.shape[-1], partial(CELLS[cell][0], hidden_size=hidden))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def epoch() -> None:
+        loss = task.objective(model(inputs)[0], targets)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.constrain()
+
+    return epoch
+
+
+_EPOCH: list[Callable[[], None]] = []  # of this process
+
+
+def _start(cell: str, hidden: int) -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    _EPOCH.append(plain_loop(cell, hidden, FitzHughNagumo()))
+    _work(5)
+
+
+def _work(epochs: int) -> None:
+    for _ in range(epochs):
+        _EPOCH[0]()
+
+
+class Processes:
+    """So many processes of one thread, each with one model."""
+
+    def __init__(self, count: int, cell: str, hidden: int) -> None:
+        self.pool = get_context("spawn").Pool(count, _start, (cell, hidden))
+        self.pool.map(_work, [1] * 8 * count, chunksize=1)
+
+    def milliseconds(self, members: int, epochs: int = 10) -> float:
+        """Wall time of an epoch of so many members, each in turns of some epochs."""
+        started = time.perf_counter()
+        self.pool.map(_work, [epochs] * members, chunksize=1)
+        return (time.perf_counter() - started) / epochs * 1e3
+
+
+def train(arguments: Iterable[Iterable[str]], at_once: int) -> float:
+    """Wall time of runs of `train.py`, so many at a time."""
+    script = Path(__file__).parents[1] / "train.py"
+    waiting, running = list(arguments), []
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        while waiting or running:
+            if waiting and len(running) < at_once:
+                run_dir = f"run_dir={folder}/{len(waiting)}"
+                command = [sys.executable, str(script), *waiting.pop(), run_dir]
+                quiet_process: Any = {
+                    "stdout": subprocess.DEVNULL,
+                    "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+                }
+                running.append(subprocess.Popen(command, **quiet_process))
+                continue
+            time.sleep(0.01)
+            if any(process.poll() for process in running):
+                raise SystemExit("a run of train.py failed; see above")
+            running = [process for process in running if process.poll() is None]
+        return time.perf_counter() - started
 
 
 def lightning(learner: pl.LightningModule, task: FitzHughNagumo, epochs: int = 60) -> tuple[float, float]:
@@ -85,6 +166,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lightning", action="store_true")
+    parser.add_argument("--processes", type=int, help="so many side by side, beside the ensemble")
+    parser.add_argument("--train", type=int, metavar="EPOCHS", help="with train.py itself, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -97,17 +180,7 @@ def main() -> None:
     def make() -> RecurrentModel:
         return RecurrentModel(size, size, partial(kind, hidden_size=n))
 
-    model = make()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-
-    def alone() -> None:
-        loss = task.objective(model(inputs)[0], targets)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        model.constrain()
-
+    alone = plain_loop(options.cell, n, task)
     gflops, sigmoid, bandwidth = machine()
     print(f"{options.cell}, {n} units, {batch} series of {time_steps} steps, float32, 1 thread")
     print(
@@ -119,10 +192,12 @@ def main() -> None:
         quiet()
         trained = lightning(SequenceLearner(make(), task.objective, **run), task)
         print(f"one run under Lightning: processor {trained[0]:.2f}, wall {trained[1]:.2f} an epoch")
+    rivals = Processes(options.processes, options.cell, n) if options.processes else None
     print(
         f"{'members':>8}{'cpu':>9}{'wall':>9}{'alone cpu':>11}{'wall':>9}{'ratio':>7}"
         f"{'seeds/s of 4000 epochs':>24}{'MFLOP':>8}{'MB kept':>9}{'floor':>8}{'over floor':>12}"
         + ("    Lightning cpu     wall  ratio" if trained else "")
+        + (f"    {options.processes} processes wall  ratio" if rivals else "")
     )
     for members in options.members:
         ensemble = Ensemble.from_seeds(make, range(members))
@@ -158,7 +233,29 @@ def main() -> None:
         if trained:
             both = lightning(EnsembleLearner(ensemble, task.objective, **run), task, epochs=30)
             row += f"{both[0]:17.2f}{both[1]:9.2f}{members * trained[0] / both[0]:7.1f}"
+        if rivals:
+            walls = []
+            for _ in range(options.rounds):  # in turns again: a machine has moods
+                walls.append((rivals.milliseconds(members), milliseconds(together, 2)[1]))
+            theirs, mine = (statistics.median(part) for part in zip(*walls, strict=True))
+            row += f"{theirs:20.2f}{theirs / mine:7.1f}"
         print(row, flush=True)
+    if options.train:
+        model = options.cell.removesuffix("-after")
+        common = ["task=fitzhugh_nagumo", f"model={model}", f"model.cell.hidden_size={n}", "optim=adam"]
+        common += ["callbacks=none", "logger=none", "trainer=cpu", f"trainer.max_epochs={options.train}"]
+        common += ["checkpoint.every=10", "trainer.check_val_every_n_epoch=10"]
+        if model == "gru":
+            common.append(f"model.cell.reset={'after' if 'after' in options.cell else 'before'}")
+        at_once = options.processes or 1
+        for members in options.members:
+            apart = train(([*common, f"seed={seed}"] for seed in range(members)), at_once)
+            together_wall = train([[*common, f"ensemble={members}", "seed=0"]], 1)
+            print(
+                f"train.py, {members} seeds of {options.train} epochs: {apart:.1f} s as runs, {at_once} at a "
+                f"time; {together_wall:.1f} s as an ensemble; ratio {apart / together_wall:.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

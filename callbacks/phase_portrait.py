@@ -25,9 +25,11 @@ from rnnlab.systems import VectorField, bounds
 COUNTS = {"sink": "sinks", "source": "sources", "saddle": "saddles", "undecided": "undecided"}
 BORDER = 1e-6  # by which an eigenvalue has to be off the border to decide on a type
 MARGIN = 0.05  # of its size, by which a portrait is wider than what there is in it
+FAR = 1e6  # states that have run away further are not to be seen
 RESTING = 1e-8  # a state that moves by less in a step is not followed to a cycle
 STARTS = 16  # of states that are
-SETTLING, RECORD, PHASES = 1000, 1000, 200  # steps
+LONGER = 3  # times the length of a forecast: to settle on a cycle, and again to know it
+PHASES = 200  # of a cycle, at most
 STEADY = 1e-4  # largest error of the rotation number of a cycle
 AWAY = 0.1  # of its size, by which states are moved off a curve to see whether it attracts
 ALIKE = 0.02  # of a cycle's size, within which averages over both halves of the record agree
@@ -73,7 +75,7 @@ class PhasePortrait(AnalysisCallback):
             partial(portrait, steps=steps, resolution=resolution),
             every=every,
             samples=samples,
-            **{"draw": draw, "summary": summary, "alone": True} | options,
+            **{"draw": draw, "draws_members": True, "summary": summary, "alone": True} | options,
         )
         self.steps, self.resolution = steps, resolution
         self.target: xr.Dataset | None = None
@@ -164,13 +166,13 @@ def portrait(
         - `trajectory` `(series, time, axis)`: states of the forecasts in the plane, and
         - `forecast` `(series, time, observable)`: the predictions read from them;
         - `point` `(index, axis)`: fixed points in the plane, `y` `(index, observable)`: the predictions
-          there, `eigenvalue` `(index, mode)`: of the map, `residual`, `certified` `(index)`; `type` and `flow_type`
-          `(index)`: "sink", "source", "saddle", or "undecided" on the border, of the map and of the flow
-          dx/dt = F(x) - x, whose points they are too;
+          there, `eigenvalue` `(index, mode)`: of the map, `residual`, `certified` `(index)`; `type` and
+          `flow_type` `(index)`: "sink", "source", "saddle", or "undecided" on the border, of the map and of
+          the flow dx/dt = F(x) - x, whose points they are too;
         - `cycle_point` `(cycle, phase, axis)`, `cycle_y` `(cycle, phase, observable)`, `cycle_period`,
           `cycle_type` `(cycle)`: closed curves on which forecasts end, all "stable", periods in steps;
         - `sinks`, `sources`, `saddles`, `undecided`, `cycles`: how many, and all in words in `signature`;
-          `flow_sinks` and so on and `flow_signature`: the points of the flow;
+          `flow_signature`: the points of the flow;
 
         and with a target
 
@@ -191,16 +193,19 @@ def portrait(
     count, nodes = len(x0), x0.new_zeros(0, 0, 2)
     if target is not None:
         low, high = (torch.from_numpy(target[f"target_{end}"].values) for end in ("low", "high"))
-        nodes = _grid(low, high, resolution)
+        nodes = _grid(low, high, target.sizes["target_row"])
         shown = torch.cat((torch.from_numpy(target["shown"].values), nodes.flatten(0, 1)))
         x0, count = system.model.step(x0.new_zeros(len(shown), size), shown), target.sizes["series"]
     path, last = _follow(system, x0, steps, count)
 
-    found = _points(system, x0[:count]).merge(_cycles(system, last))
-    found = found.assign(signature=_words(found), flow_signature=_words(found, "flow_"))
+    found = _points(system, x0[:count]).merge(_cycles(system, last, LONGER * steps))
+    counts = {name: int(found[name]) for name in COUNTS.values()} | {"stable cycles": int(found["cycles"])}
+    found = found.assign(signature=_words(counts))
     visited = torch.cat((x0, path.flatten(0, 1)))
-    visited = visited[visited.isfinite().all(-1)]
-    plane = pca_plane(visited if len(visited) > 2 else visited.new_zeros(3, size)) if size > 2 else None
+    visited = visited[(visited.abs() < FAR).all(-1)]
+    if len(visited) < 3:  # too few for a plane
+        visited = torch.cat((visited, visited.new_zeros(3, size)))
+    plane = pca_plane(visited) if size > 2 else None
     box = _box(system, visited) if plane is None else None
     view = phase_plane(
         system, box, resolution=resolution, found=found, plane=plane, manifolds=False, starts=0
@@ -248,15 +253,13 @@ def _box(system: HeldInput, visited: Tensor) -> tuple[Tensor, Tensor]:
     """Corners of what is visited and where orbits end."""
     ends = bounds(system) or ()
     every = torch.cat((visited, *(end.reshape(-1, 2) for end in ends)))
-    if not len(every):
-        return -visited.new_ones(2), visited.new_ones(2)
     low, high = every.amin(0), every.amax(0)
     room = MARGIN * (high - low).clamp_min(1e-3 * float((high - low).max()) or 1.0)
     return low - room, high + room
 
 
 def _predicted(system: HeldInput, nodes: Tensor, box: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """The displacement where predictions are `nodes`, in their coordinates; predictions at the box's corners."""
+    """The displacement at predictions `nodes`, in their coordinates; predictions at the box's corners."""
     nothing = torch.full_like(nodes, torch.nan), nodes.new_full((4, 2), torch.nan)
     if box is None:
         return nothing
@@ -288,15 +291,16 @@ def _points(system: HeldInput, x0: Tensor) -> xr.Dataset:
             warnings.filterwarnings("ignore", category=UserWarning)
             found = fixed_points(system, x0)
     value: Any = found["eigenvalue"].transpose("index", "mode").values
-    kinds = {"": _types(np.abs(value) - 1), "flow_": _types(value.real - 1)}
-    seen = xr.Dataset({name: found[name].variable for name in ("point", "y", "eigenvalue", "residual")})
-    seen["certified"] = "index", np.full(found.sizes["index"], certified)
-    for prefix, names in kinds.items():
-        seen[f"{prefix}type"] = "index", names
-        for name, plural in COUNTS.items():
-            seen[prefix + plural] = int((names == name).sum())
-        seen[f"{prefix}undecided"] += found.attrs.get("undecided", 0)
-    return seen.isel(index=np.argsort([list(COUNTS).index(name) for name in kinds[""]], kind="stable"))
+    types, flow_types = _types(np.abs(value) - 1), _types(value.real - 1)
+    open_ = found.attrs.get("undecided", 0)
+    counts = _counts(types, open_)
+    return (
+        xr.Dataset({name: found[name].variable for name in ("point", "y", "eigenvalue", "residual")})
+        .assign(type=("index", types), flow_type=("index", flow_types))
+        .assign(certified=("index", np.full(len(types), certified)))
+        .isel(index=np.argsort([list(COUNTS).index(name) for name in types], kind="stable"))
+        .assign(counts | {"flow_signature": _words(_counts(flow_types, open_))})
+    )
 
 
 def _types(growth: np.ndarray) -> np.ndarray:
@@ -305,16 +309,23 @@ def _types(growth: np.ndarray) -> np.ndarray:
     return np.where((np.abs(growth) < BORDER).any(-1), "undecided", names).astype("<U9")
 
 
-def _words(found: xr.Dataset, prefix: str = "") -> str:
-    """How many points, and of the map cycles, there are."""
-    names = {f"{prefix}{plural}": (name, plural) for name, plural in COUNTS.items()}
-    names |= {} if prefix else {"cycles": ("stable cycle", "stable cycles")}
-    said = [f"{n} {forms[n != 1]}" for key, forms in names.items() if (n := int(found[key]))]
-    return ", ".join(said) or "nothing"
+def _counts(types: np.ndarray, undecided: int) -> dict[str, int]:
+    counts = {plural: int((types == name).sum()) for name, plural in COUNTS.items()}
+    return counts | {"undecided": counts["undecided"] + undecided}
 
 
-def _cycles(system: HeldInput, x: Tensor) -> xr.Dataset:
-    """Closed curves that states end on.
+def _words(counts: Mapping[str, int]) -> str:
+    """How many there are of what.
+
+    >>> _words({"sinks": 2, "sources": 0, "saddles": 1, "stable cycles": 0})
+    '2 sinks, 1 saddle'
+    """
+    forms = {name: name if name == "undecided" else name.removesuffix("s") for name in counts}
+    return ", ".join(f"{n} {forms[name] if n == 1 else name}" for name, n in counts.items() if n) or "nothing"
+
+
+def _cycles(system: HeldInput, x: Tensor, steps: int) -> xr.Dataset:
+    """Attracting closed curves that states have settled on after so many steps, by as many more.
 
     A map's cycle seldom closes after a whole number of steps. Its rotation number tells the period, and the
     order in which the states of one orbit lie along the curve.
@@ -323,23 +334,23 @@ def _cycles(system: HeldInput, x: Tensor) -> xr.Dataset:
     periods: list[float] = []
     moving = x[((system.step(x) - x).norm(dim=-1) > RESTING) & x.isfinite().all(-1)]
     if len(moving):
-        _, x = _follow(system, moving[:: -(-len(moving) // STARTS)], SETTLING, 0)
-        path = _follow(system, x, RECORD, len(x))[0].movedim(0, 1)
+        _, x = _follow(system, moving[:: -(-len(moving) // STARTS)], steps, 0)
+        path = _follow(system, x, steps, len(x))[0].movedim(0, 1)
         turning = rotation_number(path, tolerance=STEADY)
         turns = torch.from_numpy(turning["rotation"].values)
         halves = path.unflatten(1, (2, -1))
         size = halves.std(2).amax((1, 2))
         drift = torch.maximum(halves.mean(2).diff(dim=1).abs(), halves.std(2).diff(dim=1).abs()).amax((1, 2))
-        closed = torch.from_numpy(turning["kind"].values != "undecided") & (turns * RECORD > 3)
+        closed = torch.from_numpy(turning["kind"].values != "undecided") & (turns * steps > 3)
         for row in (closed & (drift < ALIKE * size)).nonzero().flatten().tolist():
-            phase = (turns[row] * torch.arange(RECORD, dtype=path.dtype)).remainder(1)
+            phase = (turns[row] * torch.arange(steps, dtype=path.dtype)).remainder(1)
             curve = path[row, phase.argsort()]
             seen = any(_distance(curve, other) < 0.2 * size[row] for other in curves)
             if not seen and _attracts(system, curve, float(size[row])):
                 curves.append(curve)
                 periods.append(1 / float(turns[row]))
-    point = torch.stack(curves) if curves else x.new_zeros(0, RECORD, x.shape[-1])
-    point = point[:, :: RECORD // PHASES]
+    point = torch.stack(curves) if curves else x.new_zeros(0, steps, x.shape[-1])
+    point = point[:, :: -(-steps // PHASES)]
     return xr.Dataset(
         {
             "cycle_point": (("cycle", "phase", "state"), point.numpy()),
@@ -358,9 +369,10 @@ def _distance(x: Tensor, curve: Tensor) -> float:
 
 def _attracts(system: HeldInput, curve: Tensor, size: float) -> bool:
     """Whether what is moved off a curve, towards its middle and away from it, comes back."""
-    inward = AWAY * (curve.mean(0) - curve[:: RECORD // 4])
-    moved = torch.cat((curve[:: RECORD // 4] + inward, curve[:: RECORD // 4] - inward))
-    return _distance(_follow(system, moved, SETTLING, 0)[1], curve) < 0.3 * AWAY * size
+    some = curve[:: -(-len(curve) // 4)]
+    inward = AWAY * (curve.mean(0) - some)
+    _, x = _follow(system, torch.cat((some + inward, some - inward)), len(curve), 0)
+    return _distance(x, curve) < 0.3 * AWAY * size
 
 
 def summary(look: xr.Dataset) -> dict[str, float]:

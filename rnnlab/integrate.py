@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from rnnlab.systems import LEAST, VectorField
+if TYPE_CHECKING:
+    from rnnlab.systems import VectorField
+
+LEAST = 3e-14  # tolerance below which rounding is all that is left
 
 
 def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float = 1e-10) -> Tensor:
@@ -43,10 +47,12 @@ def integrate(field: VectorField, x0: Tensor, times: Tensor, *, tolerance: float
     """
     if not LEAST <= tolerance < 1:
         raise ValueError(f"tolerance={tolerance} is not possible: give a number from {LEAST} to 1.")
+    if times.ndim != 1 or not len(times):
+        raise ValueError(f"times of shape {tuple(times.shape)} are not possible: give (time).")
+    if not bool(times.isfinite().all()):
+        raise ValueError(f"times={times.tolist()} are not possible: give finite ones.")
     ends = [0.0, *times.tolist()]
     steps = np.diff(ends)
-    if times.ndim != 1 or not len(times) or not all(map(math.isfinite, ends)):
-        raise ValueError(f"times of shape {tuple(times.shape)} are not possible: give (time), finite.")
     if not (((steps[1:] > 0).all() and steps[0] >= 0) or ((steps[1:] < 0).all() and steps[0] <= 0)):
         raise ValueError(f"times={ends[1:]} are not possible: give them rising from 0, or falling from 0.")
     bounded = x0.new_full((len(times), *x0.shape), math.nan)

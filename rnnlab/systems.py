@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-LEAST = 3e-14  # tolerance of a solver below which rounding is all that is left
+from rnnlab.integrate import LEAST, integrate
 
 
 @runtime_checkable
@@ -393,8 +393,6 @@ class Flow:
         return x, frame
 
     def _solve(self, field: VectorField, x: Tensor) -> Tensor:
-        from rnnlab.integrate import integrate  # which knows this file
-
         assert self.tolerance is not None
         return integrate(field, x, x.new_tensor([self.dt]), tolerance=self.tolerance)[0]
 
@@ -405,7 +403,7 @@ class _Variational:
     def __init__(self, field: VectorField, size: int) -> None:
         self.field, self.size = field, size
 
-    def velocity(self, y: Tensor) -> Tensor:
-        frame = y[..., self.size :].unflatten(-1, (self.size, -1))
-        rate, turned = push(self.field, y[..., : self.size], frame)
+    def velocity(self, x: Tensor) -> Tensor:
+        frame = x[..., self.size :].unflatten(-1, (self.size, -1))
+        rate, turned = push(self.field, x[..., : self.size], frame)
         return torch.cat((rate, turned.flatten(-2)), -1)

@@ -95,7 +95,7 @@ def test_any_network_gets_every_analysis_live_and_from_a_checkpoint(tmp_path, mo
 
 def test_the_guide_to_the_dynamics_says_what_is_so():
     found = {}
-    seven, branches = blocks("docs/dynamics.md", "python")
+    seven, branches, *others = blocks("docs/dynamics.md", "python")
     torch.manual_seed(0)
     exec(seven, found)
     line = seven.strip().splitlines()[-1]
@@ -103,6 +103,10 @@ def test_the_guide_to_the_dynamics_says_what_is_so():
     exec(branches, found)
     assert found["branches"].bifurcation_type.values.tolist() == ["pitchfork"]
     assert found["branches"].bifurcation_parameter.values.tolist() == pytest.approx([1.0], abs=1e-9)
+    for block in others:
+        exec(block, found)
+        line = block.strip().splitlines()[-1]
+        assert f"# {', '.join(map(str, eval(line, found)))}" in line
 
 
 def test_the_readme_s_maps():

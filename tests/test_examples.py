@@ -40,6 +40,17 @@ def test_seven_fixed_points(tmp_path):
 
 
 @pytest.mark.slow
+def test_phase_portrait(tmp_path):
+    out = run("phase_portrait.py", str(tmp_path / "portrait.png"), cwd=tmp_path)
+    for kind, count in (("sink", 5), ("source", 1), ("saddle", 5)):
+        assert out.count(f" {kind} ") == count
+    # the sinks' shares of the plane make a whole, and mirror images are equal
+    shares = [float(line.split()[-2]) for line in out.splitlines() if " sink " in line]
+    assert sum(shares) == pytest.approx(100, abs=2.5)
+    assert (tmp_path / "portrait.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_your_own_network_learns_two_resting_states(tmp_path):
     out = run("your_own_network.py", cwd=tmp_path)
     last = out.strip().splitlines()[-1]

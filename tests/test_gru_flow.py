@@ -40,7 +40,6 @@ def test_velocity_is_the_displacement_of_the_cell(size):
     system, flow = cell_and_flow(size)
     x = random(7, size, seed=3)
     gap = system.step(x) - x
-    # the cell's update gate may be the share that is kept: then the flow takes 1 - z, that is -Uz, -bz
     torch.testing.assert_close(flow.velocity(x), gap, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(ContinuousTime(system).velocity(x), gap)
     assert is_flow(flow)
@@ -80,8 +79,10 @@ def test_trajectories_enter_the_box_and_stay(seed):
             face = inside.clone()
             face[:, unit] = end[unit]
             assert (sign * flow.velocity(face)[:, unit] > -1e-12).all()
-    far = integrate(flow, random(20, 3, scale=5.0), torch.tensor([300.0]).double())[-1]
-    assert ((far > low - 1e-6) & (far < high + 1e-6)).all()
+    # from outside every unit comes nearer, be its gate all but shut
+    far = random(50, 3, scale=5.0)
+    beyond = far.abs() > 1
+    assert (flow.velocity(far).sign() == -far.sign())[beyond].all()
 
 
 def test_map_and_flow_share_their_fixed_points_and_not_their_stability():

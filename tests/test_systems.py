@@ -248,16 +248,14 @@ def test_an_adaptive_flow_is_as_exact_as_its_tolerance():
 
 
 def test_an_adaptive_flow_carries_tangent_vectors_of_any_size():
-    flow, x = Flow(Lorenz(), 0.2, tolerance=1e-11), random(4, 3)
+    flow, x = Flow(Lorenz(), 0.2, tolerance=1e-10), random(4, 3)
     frame = random(4, 3, 3, seed=1)
-    exact = push(Flow(Lorenz(), 0.2, 400), x, frame)[1]
+    exact = push(Flow(Lorenz(), 0.2, 50), x, frame)[1]
     size = double(1e-12, 1.0, 1e9)
     found = push(flow, x, frame * size)[1] / size
-    torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
     assert push(flow, x, torch.zeros(4, 3, 1).double())[1].eq(0).all()
-    torch.testing.assert_close(
-        jacobian(flow, x[0]), jacobian(Flow(Lorenz(), 0.2, 400), x[0]), rtol=1e-8, atol=1e-8
-    )
+    torch.testing.assert_close(jacobian(flow, x[0]) @ frame[0], exact[0], rtol=1e-6, atol=1e-6)
 
 
 def test_rows_of_an_adaptive_flow_are_independent_enough_for_all_analyses():
@@ -267,10 +265,9 @@ def test_rows_of_an_adaptive_flow_are_independent_enough_for_all_analyses():
     torch.testing.assert_close(flow.step(x0)[3], flow.step(x0[3]), rtol=1e-9, atol=1e-9)
 
 
-def test_exponents_of_an_adaptive_flow_have_an_error_of_integration():
-    x0 = double([1.0, 0.0])[None]
-    steps = {"steps": 40, "discard": 10}
-    found = lyapunov_spectrum(Flow(Hopf(0.5, 2.0), 0.5, tolerance=1e-9), x0, **steps)
+def test_exponents_of_an_adaptive_flow_know_their_error():
+    x0 = double([math.sqrt(0.5), 0.0])  # on the cycle
+    found = lyapunov_spectrum(Flow(Hopf(0.5, 1.0), 4.0, tolerance=1e-8), x0, steps=3, discard=4)
     assert found.exponent.values == pytest.approx([0.0, -1.0], abs=1e-6)
     assert (found.integration_error.values < 1e-7).all()
 

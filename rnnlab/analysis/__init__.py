@@ -5,6 +5,7 @@ from collections.abc import Callable
 import xarray as xr
 
 from rnnlab.analysis.attractors import attractors
+from rnnlab.analysis.bifurcation_curves import bifurcation_curve
 from rnnlab.analysis.certified import certified_fixed_points
 from rnnlab.analysis.continuation import continuation
 from rnnlab.analysis.contraction import contraction
@@ -23,6 +24,7 @@ Analysis = Callable[..., xr.Dataset]
 __all__ = [
     "Analysis",
     "attractors",
+    "bifurcation_curve",
     "certified_fixed_points",
     "continuation",
     "contraction",

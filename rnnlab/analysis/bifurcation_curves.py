@@ -241,10 +241,8 @@ class _Place(NamedTuple):
 def _place(curve: _Curve, z: Tensor, forward: Tensor, before: _Place | None) -> _Place | None:
     """What is to be known at a solution; None where there is no single tangent."""
     G, DG = curve(z)
-    unit = torch.zeros_like(z)
-    unit[-1] = 1
-    tangent, info = torch.linalg.solve_ex(torch.cat((DG, forward[None])), unit)
-    if int(info) or not bool(tangent.isfinite().all()):
+    tangent = _tangent(DG, forward)
+    if tangent is None:
         return None
     x, parameter, v, square = curve.split(z)
     system = curve.equations.family(*parameter.unbind())
@@ -271,7 +269,7 @@ def _place(curve: _Curve, z: Tensor, forward: Tensor, before: _Place | None) -> 
     return _Place(
         curve,
         z,
-        tangent / tangent.norm(),
+        tangent,
         values,
         torch.from_numpy(np.sort(rest)[::-1].copy()),
         coefficient,
@@ -280,6 +278,15 @@ def _place(curve: _Curve, z: Tensor, forward: Tensor, before: _Place | None) -> 
         p,
         float(G[: len(x)].abs().max()),
     )
+
+
+def _tangent(DG: Tensor, forward: Tensor) -> Tensor | None:
+    """The direction of the curve, on the side of `forward`; None where there is no single one."""
+    unit = torch.zeros_like(forward)
+    unit[-1] = 1
+    tangent: Any
+    tangent, info = torch.linalg.solve_ex(torch.cat((DG, forward[None])), unit)
+    return None if int(info) or not bool(tangent.isfinite().all()) else tangent / tangent.norm()
 
 
 def _land(curve: _Curve, z: Tensor) -> Tensor | None:
@@ -389,7 +396,8 @@ def _outward(here: _Place) -> bool:
 def _settled(there: _Place) -> _Place:
     """The same place with equations normalised for it."""
     curve, z = there.curve.renewed(there.z)
-    return _place(curve, z, there.tangent, there) or there
+    tangent = _tangent(curve(z)[1], there.tangent)
+    return there if tangent is None else there._replace(curve=curve, z=z, tangent=tangent)
 
 
 def _closed(first: _Place, here: _Place, there: _Place) -> bool:

@@ -10,9 +10,11 @@ from rnnlab.analysis.periodic_orbits import periodic_orbits
 from rnnlab.integrate import integrate
 from rnnlab.systems import VectorField
 
+ROUNDS = (1 / 8, 1 / 4, 1.0)  # parts of the duration after which what has come to an end is done with
 TOLERANCE = 1e-6  # of trajectories that only have to tell where they end
 CLOSED = 0.1  # miss of a return, relative to the size of the loop, from which a cycle is looked for
-LOOPS = 8  # candidates for cycles that are looked into
+REST = 1e-5  # way in a quarter of the time, relative to the box, that is none
+FAILURES = 2  # candidates for cycles that lead to none, after which no more are looked into
 SAMPLES = 4000  # of a trajectory in which returns are looked for
 
 
@@ -60,22 +62,25 @@ def fates(
         duration: How long; negative for backward in time.
 
     Returns:
-        For each start the row of its point, -1 if it came to none, -2 if it is outside of the box; and where
-        it is at the end, `(start, 2)`.
+        For each start the row of its point; -1 if it came to none, -2 if it is outside of the box, -3 if it
+        rests where no point is known, on a continuum of them; and where it is at the end, `(start, 2)`.
     """
     held = _Held(field, points[holds], radius[holds], *box, sign=1 if duration > 0 else -1)
-    times = abs(duration) * torch.tensor([0.5, 0.75, 1.0], dtype=x0.dtype)
+    size = float((box[1] - box[0]).max())
     label, end = torch.full_like(x0[:, 0], -1, dtype=torch.int64), x0.clone()
-    for _ in range(2):  # some have only been held up near a saddle
+    for part in ROUNDS:
         rows = label == -1
         if not bool(rows.any()):
             break
+        times = part * abs(duration) * torch.tensor([0.5, 0.75, 1.0], dtype=x0.dtype)
         path = integrate(held, end[rows], times, tolerance=TOLERANCE)
-        near = (torch.cdist(path, points) <= radius).all(0)
+        # what has not come to stay may only be passing by
+        near = (torch.cdist(path, points) <= radius).all(0) & (holds | (part == ROUNDS[-1]))
         inside = ((path[-1] >= box[0]) & (path[-1] <= box[1])).all(-1)
-        come = near.to(torch.int8).argmax(-1) if len(points) else torch.zeros_like(label[rows])
-        label[rows] = torch.where(near.any(-1), come, torch.where(inside, -1, -2))
-        end[rows] = path[-1]
+        rests = (path[-1] - path[-2]).norm(dim=-1) <= REST * size
+        free = torch.where(inside, torch.where(rests & (part == ROUNDS[-1]), -3, -1), -2)
+        come = near.to(torch.int8).argmax(-1) if len(points) else free
+        label[rows], end[rows] = torch.where(near.any(-1), come, free), path[-1]
     return label.numpy(), end
 
 
@@ -96,16 +101,15 @@ def cycles(
     """
     none = torch.zeros(0, 2, dtype=torch.float64)
     found: list[tuple[np.ndarray, float, str]] = []
-    lost, tried = 0, 0
+    lost, failures = 0, 0
     for sign, states in ends:
         for x in states:
             if any(_on(curve, x) for curve, _, _ in found):
                 continue
-            tried += 1
             held = _Held(field, none, none[:, 0], *box, sign=sign)
-            loop = _loop(held, x, duration) if tried <= LOOPS else None
+            loop = _loop(held, x, duration) if failures < FAILURES else None
             if loop is None:
-                lost += 1
+                lost, failures = lost + 1, failures + 1
                 continue
             curve, period = loop
             # backward in time it is run through the other way
@@ -123,7 +127,8 @@ def cycles(
             ]
             known = [curve for curve, _, _ in found]
             found += [row for row in new if not any(_on(old, torch.from_numpy(row[0][0])) for old in known)]
-            lost += not any(_on(curve, x) for curve, _, _ in found)
+            if not any(_on(curve, x) for curve, _, _ in found):
+                lost, failures = lost + 1, failures + 1
     return sorted(found, key=lambda row: row[1]), lost
 
 
@@ -139,16 +144,19 @@ def _on(curve: np.ndarray, x: Tensor) -> bool:
 
 def _loop(field: _Held, x: Tensor, duration: float) -> tuple[np.ndarray, float] | None:
     """A closed curve near the trajectory from `x`, equally spaced in time, and its period."""
-    times = torch.linspace(0, duration, SAMPLES, dtype=x.dtype)
-    path = integrate(field, x[None], times, tolerance=1e-8)[:, 0].numpy()
-    along = (path - path[0]) @ field.velocity(x[None])[0].numpy()
-    reach = np.maximum.accumulate(np.linalg.norm(path - path[0], axis=-1))
-    for i in np.flatnonzero((along[:-1] < 0) & (along[1:] >= 0)):
-        part = along[i] / (along[i] - along[i + 1])
-        miss = (1 - part) * path[i] + part * path[i + 1] - path[0]
-        if np.linalg.norm(miss) > CLOSED * reach[i]:
-            continue
-        share = np.arange(512) / 512
-        curve = np.stack([np.interp((i + part) * share, np.arange(len(path)), row) for row in path.T], -1)
-        return curve - share[:, None] * miss, float((i + part) * duration / (SAMPLES - 1))
+    normal = field.velocity(x[None])[0].numpy()
+    for time in (duration / 64, duration / 8, duration):
+        times = torch.linspace(0, time, SAMPLES, dtype=x.dtype)
+        path = integrate(field, x[None], times, tolerance=1e-8)[:, 0].numpy()
+        along = (path - path[0]) @ normal
+        reach = np.maximum.accumulate(np.linalg.norm(path - path[0], axis=-1))
+        for i in np.flatnonzero((along[:-1] < 0) & (along[1:] >= 0)):
+            part = along[i] / (along[i] - along[i + 1])
+            miss = (1 - part) * path[i] + part * path[i + 1] - path[0]
+            if np.linalg.norm(miss) > CLOSED * reach[i]:
+                continue
+            share = np.arange(512) / 512
+            at = (i + part) * share
+            curve = np.stack([np.interp(at, np.arange(len(path)), row) for row in path.T], -1)
+            return curve - share[:, None] * miss, float((i + part) * time / (SAMPLES - 1))
     return None

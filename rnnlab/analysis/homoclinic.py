@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from rnnlab.analysis.fates import fates
+from rnnlab.analysis.fates import TOLERANCE, fates
+from rnnlab.integrate import integrate
 from rnnlab.systems import VectorField
 
 LEAST = 1e-3  # share of the box below which a region is not told from errors of the limits
@@ -42,7 +43,8 @@ def homoclinic_regions(
     """Regions of the box from which trajectories tend to a point forward and backward in time.
 
     A hyperbolic point has none: what tends to it forward and backward are curves, without area. Starts on a
-    grid are followed both ways; connected sets of those that come and go are regions. What passes the point
+    grid are followed both ways; connected sets of those that come and go, and enclose an area in the same
+    sense of rotation, are regions: two that share a border turn against one another. What passes the point
     so slowly that it does not leave within `duration` is taken for what tends to it; regions smaller than a
     thousandth of the box are left out therefore.
 
@@ -64,17 +66,30 @@ def homoclinic_regions(
         for a, b in zip(*box, strict=True)
     ]
     x0 = torch.cartesian_prod(*ticks)
-    both = np.zeros(len(x0), dtype=bool)
+    sense = np.zeros(len(x0))
     onward, _ = fates(field, x0, points, sinks, radius, box, duration)
     rows = np.flatnonzero(onward == point)
     if len(rows):
         back, _ = fates(field, x0[torch.from_numpy(rows)], points, sources, radius, box, -duration)
-        both[rows[back == point]] = True
-    # of cells that touch at a corner only each is a region: such is the point itself between two of them
-    labels, count = ndimage.label(both.reshape(resolution, resolution))  # pyright: ignore[reportGeneralTypeIssues]
+        rows = rows[back == point]
+    if len(rows):
+        sense[rows] = _sense(field, x0[torch.from_numpy(rows)], points[point], duration)
     regions = []
-    for label in range(1, count + 1):
-        inside = labels == label
-        depth = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1)))[1:-1, 1:-1]
-        regions.append(Region(float(inside.mean()), x0[int(depth.argmax())]))
+    for side in (1, -1):
+        # of cells that touch at a corner only each is a region: such is the point itself between two of them
+        labels, count = ndimage.label((sense == side).reshape(resolution, resolution))  # pyright: ignore[reportGeneralTypeIssues]
+        for label in range(1, count + 1):
+            inside = labels == label
+            depth = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1)))[1:-1, 1:-1]
+            regions.append(Region(float(inside.mean()), x0[int(depth.argmax())]))
     return sorted((r for r in regions if r.share >= LEAST), key=lambda r: (-r.share, *r.start.tolist()))
+
+
+def _sense(field: VectorField, x: Tensor, center: Tensor, duration: float) -> np.ndarray:
+    """In which sense, 1 or -1, trajectories run around the area that they enclose with the point."""
+    times = duration * torch.logspace(-4, 0, 200, dtype=x.dtype)
+    past, future = (integrate(field, x, sign * times, tolerance=TOLERANCE) for sign in (-1, 1))
+    path = torch.cat((past.flip(0), x[None], future)) - center
+    first, second = path[:-1], path[1:]
+    area = (first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]).sum(0)
+    return area.sign().numpy()

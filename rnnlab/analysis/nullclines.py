@@ -39,8 +39,8 @@ def zero_curves(
 
     Returns:
         Polylines `(vertex, 2)`, the longest first, those that close with the first vertex again at the end.
-        They stay within 1e-4 of the diagonal from the curves, save in the last few parts in a thousand of it
-        before a crossing. Isolated zeros are no curves. A function that is zero everywhere has none.
+        They stay within 1e-4 of the diagonal from the curves, save within a cell of a crossing. Isolated
+        zeros are no curves. A function that is zero everywhere has none.
 
     Example:
         >>> circle, = zero_curves(lambda x: (x**2).sum(-1) - 1, np.full(2, -1.5), np.full(2, 1.5))
@@ -52,10 +52,13 @@ def zero_curves(
         return []
     mesh.find_loops()
     mesh.find_pairs()
-    diagonal = float(np.linalg.norm(mesh.high - mesh.low))
-    curves = [_refined(function, curve, diagonal) for curve in mesh.curves()]
-    curves = [simplified(curve, NEAR * diagonal) for curve in curves if len(curve) > 1]
-    return sorted(curves, key=lambda curve: -np.linalg.norm(np.diff(curve, axis=0), axis=1).sum())
+    fine = NEAR * float(np.linalg.norm(mesh.high - mesh.low))
+    curves = []
+    for curve in mesh.curves():
+        if len(curve) > 1:
+            near = min(fine, 0.01 * _length(curve))  # small loops keep their shape
+            curves.append(simplified(_refined(function, curve, near), near))
+    return sorted(curves, key=_length, reverse=True)
 
 
 class _Mesh:
@@ -263,11 +266,15 @@ def _distinct(curve: np.ndarray, least: float) -> np.ndarray:
     return curve[np.concatenate(([True], moved))]
 
 
-def _refined(function: Function, curve: np.ndarray, diagonal: float) -> np.ndarray:
+def _length(curve: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(curve, axis=0), axis=1).sum())
+
+
+def _refined(function: Function, curve: np.ndarray, near: float) -> np.ndarray:
     """With vertices between those where the curve leaves its chord."""
     fresh = np.ones(len(curve) - 1, bool)
     for _ in range(10):
-        rows = np.flatnonzero(fresh & (np.linalg.norm(np.diff(curve, axis=0), axis=1) > 2 * NEAR * diagonal))
+        rows = np.flatnonzero(fresh & (np.linalg.norm(np.diff(curve, axis=0), axis=1) > 2 * near))
         if not len(rows):
             break
         chord = curve[rows + 1] - curve[rows]
@@ -279,7 +286,7 @@ def _refined(function: Function, curve: np.ndarray, diagonal: float) -> np.ndarr
         order = (value[0, across] > 0)[:, None]
         pair = ends[:, across]
         found = bisect(function, np.where(order, pair[1], pair[0]), np.where(order, pair[0], pair[1]))
-        bends = np.linalg.norm(found - middle[across], axis=1) > NEAR * diagonal / 4
+        bends = np.linalg.norm(found - middle[across], axis=1) > near / 4
         place, found = rows[across][bends] + 1, found[bends]
         fresh = np.zeros(len(curve) - 1, bool)
         fresh[place - 1] = True

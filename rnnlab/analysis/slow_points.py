@@ -18,6 +18,7 @@ STEPS = 40
 REST = 1e-8  # speed, relative to that of the box, that is none
 SAME = 1e-4  # distance, relative to the box, below which two minima are one
 FLAT = 1e-8  # gradient of half the squared speed, relative to speed times slope, at a minimum
+ISOLATED = 1e-8  # smallest curvature of the squared speed, relative to the largest, at a minimum of its own
 
 
 class Slow(NamedTuple):
@@ -44,7 +45,8 @@ def slow_points(
 
     Newton's method with the full second derivative of q = |f|^2 / 2, made positive (so that it descends) and
     damped, from a grid of starts. A point counts if the gradient of q vanishes, its second derivative is
-    positive definite and the speed is not zero. Minima with basins narrower than the grid may be missed.
+    positive definite and the speed is not zero. Minima with basins narrower than the grid may be missed; a
+    curve of equal minima has no point of its own.
 
     Where f is not zero and J^T f = 0, J is singular: along its kernel du/dt = mu + a u^2 with mu and a of one
     sign is what a saddle-node leaves behind. If the other directions attract, a sink and a saddle have
@@ -81,7 +83,8 @@ def slow_points(
     gradient, second = _derivatives(zeros, x)
     inside = ((x > low) & (x < high)).all(-1)
     flat = gradient.norm(dim=-1) <= FLAT * value * slope
-    valley = torch.linalg.eigvalsh(second)[:, 0] > 0
+    curvature = torch.linalg.eigvalsh(second)
+    valley = curvature[:, 0] > ISOLATED * curvature[:, -1]
     keep = inside & flat & valley & (value > REST * typical)
     found: list[Slow] = []
     for point, speed in sorted(zip(x[keep], value[keep].tolist(), strict=True), key=lambda pair: pair[1]):

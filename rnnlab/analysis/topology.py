@@ -82,7 +82,7 @@ def topology(
         near: Threshold for `nearly`: on eigenvalues relative to the typical slope, on distances relative to
             the box.
         duration: Time, or steps of a map, for which starts are followed. Default: 500 over the typical slope,
-            and 4000 steps of a map.
+            or that at a fixed point if it is smaller (down to a 20th); 4000 steps of a map.
         starts: Number of starts in search of cycles, on a square grid.
         line_speed: Speed below which a place is slow, relative to the median.
         resolution, max_boxes: See `certified_fixed_points`.
@@ -243,12 +243,13 @@ def _orbits(
     x0, places = _grid(box, math.ceil(math.sqrt(starts))), _stack([p.point for p in points])
     types = np.array([p.type for p in points], dtype="<U16")
     sinks, sources = (torch.from_numpy(types == kind) for kind in ("sink", "source"))
+    size = float((box[1] - box[0]).max())
+    radius = _radii(points, size)
     if not is_flow(system):
-        loops, unsettled = closed_curves(system, x0, places[sinks], int(duration or 4000))
+        loops, unsettled = closed_curves(system, x0, places, radius, int(duration or 4000))
         outside = (system.step(x0) < box[0]) | (system.step(x0) > box[1])
         return loops, [], {"leaves": bool(outside.any()), "unsettled": unsettled}
-    size, time = float((box[1] - box[0]).max()), duration or LONGEST / slope
-    radius = _radii(points, size)
+    time = duration or LONGEST / _pace(system, places, slope)
     angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
     ring = torch.stack((angle.cos(), angle.sin()), -1)
     # a cycle around a point of index 1 may be too small for the grid
@@ -264,6 +265,12 @@ def _orbits(
         for region in homoclinic_regions(system, i, places, sinks, sources, radius, box, time)
     ]
     return loops, regions, {"leaves": bool((onward == -2).any()), "unsettled": unsettled}
+
+
+def _pace(system: Any, places: Tensor, slope: float) -> float:
+    """The slowest of the typical slope and those at fixed points, within limits: what sets the time scale."""
+    there = torch.linalg.matrix_norm(Zeros(system).slope(places), 2) if len(places) else places[:, 0]
+    return min([slope, *there[there > slope / 20].tolist()])
 
 
 def _radii(points: Sequence[PlanarPoint], size: float) -> Tensor:

@@ -134,9 +134,9 @@ def _labels(one: xr.Dataset) -> list[str]:
 def portraits(looks: xr.Dataset) -> Figure:
     """The rows of Fig. 8 at the last look: target, learned field, forecast; a column a network.
 
-    The learned field stands twice: in the coordinates of the predictions, to be compared with the target's and in
-    its colours; and in the plane of states. Orange dots are what becomes of a grid over the target's box
-    after as many steps as a forecast has: attractors, and what is slow. A network by itself has one row.
+    The learned field stands twice: in the coordinates of the predictions, to be compared with the target's
+    and in its colours; and in the plane of states. Orange dots are what becomes of a grid over the target's
+    box after as many steps as a forecast has: attractors, and what is slow. A network by itself has one row.
 
     Args:
         looks: See above; the first four networks are shown.
@@ -184,7 +184,7 @@ def portraits(looks: xr.Dataset) -> Figure:
 class _Page:
     """Panels in inches: kinds below each other, networks side by side; one by itself the other way."""
 
-    SIDE, LEFT, GAP, TOP, LOW = 2.7, 0.95, 0.8, 0.65, 1.5
+    SIDE, LEFT, GAP, TOP, LOW = 2.7, 1.1, 0.8, 0.6, 1.5
 
     def __init__(self, kinds: int, networks: int) -> None:
         self.kinds, self.flat = kinds, networks == 1
@@ -238,9 +238,9 @@ def _beyond(axes: Axes, corners: np.ndarray) -> None:
 
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     frame = np.array([[left, low], [right, low], [right, high], [left, high]])
-    area = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+    (a, b), (c, d) = corners[1] - corners[0], corners[2] - corners[0]
     # one way round outside, the other inside: what is between is filled
-    inner = corners[::-1] if area > 0 else corners
+    inner = corners[::-1] if a * d > b * c else corners
     codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * 2
     points = np.concatenate((frame, frame[:1], inner, inner[:1]))
     axes.add_patch(
@@ -267,7 +267,7 @@ def _series(axes: Axes, one: xr.Dataset) -> None:
 
 
 def interactive(looks: xr.Dataset, *, states: bool = False) -> PlotlyFigure:
-    """Phase portraits of the last look to choose from: in the coordinates of the predictions, the target's too.
+    """Phase portraits of the last look to choose from, in the coordinates of the predictions, and the target.
 
     Args:
         looks: See above; the first twelve networks are there.
@@ -317,7 +317,7 @@ def topologies(looks: xr.Dataset) -> PlotlyFigure:
             y=(signature == name).sum(1),
             name=style.escape(str(name)),
             mode="lines",
-            line={"shape": "hv", "width": 0.5},
+            line={"shape": "hvh", "width": 0.5},
             stackgroup="all",
             hovertemplate="%{y}",
         )

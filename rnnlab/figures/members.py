@@ -55,7 +55,10 @@ class Distribution(NamedTuple):
         for values in numbers.values():
             values[~np.isfinite(values)] = np.nan
         shares = _shares(looks.values("kind", "state").astype(str)) if "kind" in found else {}
-        return cls(looks, shares, {k: v for k, v in numbers.items() if not np.isnan(v).all()})
+        # where kinds are told, a number that is always the same tells no more
+        least = 2 if shares else 1
+        told = {k: v for k, v in numbers.items() if len(np.unique(v[~np.isnan(v)])) >= least}
+        return cls(looks, shares, told)
 
     def colors(self) -> dict[str, str]:
         """Of the kinds: the commonest first, the rest grey."""
@@ -135,13 +138,13 @@ def over_epochs(dataset: xr.Dataset, *, probes: Sequence[Any] | None = None) -> 
     chosen = range(count) if probes else np.unique(np.linspace(0, count - 1, PROBES).round().astype(int))
     names = [looks.names[i] for i in chosen]
     handles: list[Any] = [Patch(color=colors[kind], label=kind) for kind in found.shares]
+    members = dataset.sizes["member"]
     if found.numbers:
-        members = next(iter(found.numbers.values())).shape[-1]
         handles += [
             Line2D([], [], color=style.INK, linewidth=2.0, label=f"median of {members} members"),
             Patch(color=style.BLUE, alpha=0.25, label=f"{BAND[0]:.0%} to {BAND[1]:.0%}"),
         ]
-    titles = [*(["share of\nthe members"] if found.shares else []), *found.numbers]
+    titles = [*([f"share of\n{members} members"] if found.shares else []), *found.numbers]
     rows, columns = len(titles), len(names)
     width = {1: 7.5, 2: 10.0}.get(columns, 12.5)
     letters = max((len(str(handle.get_label())) for handle in handles), default=0)
@@ -219,7 +222,11 @@ def interactive(dataset: xr.Dataset) -> PlotlyFigure:
     """
     found = Distribution.of(dataset)
     looks, colors, edges = found.looks, found.colors(), found.looks.edges()
-    titles = [*(["share of the<br>members"] if found.shares else []), *map(style.escape, found.numbers)]
+    members = dataset.sizes["member"]
+    titles = [
+        *([f"share of<br>{members} members"] if found.shares else []),
+        *map(style.escape, found.numbers),
+    ]
     drawing = OneAtATime(looks.names)
     for probe in range(len(looks.names)):
         for kind, share in found.shares.items():

@@ -12,7 +12,7 @@ import xarray as xr
 from rnnlab import members
 from rnnlab.figures import attractors, bifurcation, contraction, eigenvalues, fixed_points, lyapunov, training
 from rnnlab.figures import members as distribution
-from rnnlab.report import words
+from rnnlab.report import portraits, words
 from rnnlab.report.parts import fold, plotly, table, text
 
 FEW = 12  # series that still make a readable panel
@@ -240,6 +240,7 @@ def _share(count: int, total: int, what: str) -> str:
 # in the order of the page
 SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
     members.NAME: _members,
+    "phase_portrait": portraits.phase_portrait,
     "bifurcation": _bifurcation,
     "attractors": _attractors,
     "fixed_points": _fixed_points,

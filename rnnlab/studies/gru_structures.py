@@ -11,6 +11,7 @@ certified, by interval arithmetic, before it counts.
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rnnlab.analysis import certified_fixed_points
+from rnnlab.analysis.phase_plane import phase_plane
+from rnnlab.figures import style
+from rnnlab.figures.phase_portrait import portrait
 from rnnlab.studies import program
 from rnnlab.studies.gru_atlas.cases import NAMES, cases, flow
 
@@ -31,6 +35,12 @@ BATCH = 1024  # sets of parameters at a time
 MEMBERS = 64  # examples kept of each kind
 FINE = 160  # cells that a new kind must survive before it is certified
 TRIES = 8  # certificates that may fail before a kind is given up
+
+
+def known_structures() -> pd.DataFrame:
+    """The kinds that a long search found, each with parameters at which it is certified."""
+    with resources.files("rnnlab.studies").joinpath("gru_structures.csv").open(encoding="utf-8") as text:
+        return pd.read_csv(text)
 
 
 def count(parameters: Tensor, cells: int = CELLS) -> Tensor:
@@ -59,7 +69,7 @@ def count(parameters: Tensor, cells: int = CELLS) -> Tensor:
     v = torch.tanh(Uh21 * p + Uh22 * q + bh2) - y
     up = v > 0
 
-    def crossings(a: tuple[Any, Any], b: tuple[Any, Any]) -> Tensor:
+    def crossings(a: Any, b: Any) -> Tensor:
         """Along edges: does (u, v) pass the positive u axis, counter-clockwise (1) or clockwise (-1)?"""
         right = (u[a] * v[b] - u[b] * v[a]) * (v[b] - v[a]) > 0
         return (up[b].to(torch.int8) - up[a].to(torch.int8)) * right
@@ -80,7 +90,8 @@ def count(parameters: Tensor, cells: int = CELLS) -> Tensor:
 
 def certified(parameters: Tensor) -> Kind | None:
     """The kind with proof that there are no other points; None where points are degenerate or undecided."""
-    found = certified_fixed_points(flow(parameters.double()), max_boxes=20_000)
+    corner = torch.full((2,), 1.01, dtype=torch.float64)  # the flow's own box may be a line
+    found = certified_fixed_points(flow(parameters.double()), (-corner, corner), max_boxes=5_000)
     if not found.complete or bool((found.kind == "non-hyperbolic").any()):
         return None
     stable, unstable, saddles = (int((found.unstable == k).sum()) for k in (0, 2, 1))
@@ -120,7 +131,7 @@ def search(sets: int, seed: int = 0, *, progress: bool = False) -> tuple[pd.Data
 
     Returns:
         One row for each certified kind: `sinks`, `sources`, `saddles`, how many sets the grid counted as that
-        in the random half, `frequency`, and an example, `NAMES`. And the numbers of sets looked at.
+        among the random ones, `frequency`, and an example, `NAMES`. And the numbers of sets looked at.
     """
     generator = np.random.default_rng(seed)
     pool: dict[Kind, list[Tensor]] = {}
@@ -134,14 +145,13 @@ def search(sets: int, seed: int = 0, *, progress: bool = False) -> tuple[pd.Data
             parameters = draw(BATCH, generator)
         else:
             kinds = list(pool)
-            weight = np.square([sum(kind) for kind in kinds], dtype=float)
-            picked = generator.choice(len(kinds), size=BATCH, p=weight / weight.sum())
+            picked = generator.integers(len(kinds), size=BATCH)
             parents = [pool[kinds[k]][generator.integers(len(pool[kinds[k]]))] for k in picked]
             parameters = vary(torch.stack(parents), generator)
         counts = count(parameters)
         valid = counts[:, 0] + counts[:, 1] - counts[:, 2] == 1  # else the grid has lost a point
         for kind_, number in zip(*np.unique(counts[valid], axis=0, return_counts=True), strict=True):
-            kind: Kind = tuple(int(part) for part in kind_)
+            kind: Any = tuple(int(part) for part in kind_)
             rows = parameters[valid & (counts == torch.tensor(kind)).all(-1)]
             if random:
                 frequency[kind] = frequency.get(kind, 0) + int(number)
@@ -176,13 +186,13 @@ def _rounded(parameters: Tensor, kind: Kind) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Search and write the kinds that were found."""
+    """Search, write the kinds that were found, and draw one of those with the most points."""
     parser = program.parser("gru_structures", "Structures of simple fixed points of two gated units.")
     parser.add_argument("--sets", type=int, default=200_000, help="sets of parameters to look at")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
     options = parser.parse_args(argv)
-    if options.sets < 2 * BATCH:
-        raise ValueError(f"sets={options.sets} is not possible: give at least {2 * BATCH}.")
+    if options.sets < 4 * BATCH:
+        raise ValueError(f"sets={options.sets} is not possible: give at least {4 * BATCH}.")
     table, looked = search(options.sets, options.seed, progress=True)
     known = set()
     for case in cases().values():
@@ -194,6 +204,10 @@ def main(argv: list[str] | None = None) -> Path:
     table.insert(3, "fixed_points", [sum(kind) for kind in kinds])
     table.insert(4, "in_the_paper", ["yes" if kind in known else "no" for kind in kinds])
     program.save_table(table, options.out / "structures.csv")
+    last = table.iloc[-1]
+    title = f"{last.sinks} sinks, {last.sources} sources, {last.saddles} saddles"
+    field = flow(torch.tensor(last[list(NAMES)].to_list(), dtype=torch.float64))
+    style.save_png(portrait(phase_plane(field), title=title), options.out / "largest.png")
     print(program.markdown(table.iloc[:, :6]))
     print(f"\n{looked['random']} sets at random, {looked['varied']} by variation, seed {options.seed}")
     return options.out

@@ -63,6 +63,7 @@ def circle(radius):
 
 ON_WAVE = np.stack((0.3 * np.sin(3 * SINE) + 0.01, SINE), 1)
 UPRIGHT, FLAT = np.stack((0 * SINE, SINE), 1), np.stack((SINE, 0 * SINE), 1)
+CENTER = np.array([0.123, 0.0567])  # inside a triangle of the mesh
 CURVES = {
     "a line on the mesh": (lambda x: x[:, 0], [UPRIGHT], 1),
     "two lines that cross on the mesh": (lambda x: x[:, 0] * x[:, 1], [UPRIGHT, FLAT], 2),
@@ -82,7 +83,8 @@ CURVES = {
         2,
     ),
     "a circle": (lambda x: (x**2).sum(-1) - 1, [circle(1)], 1),
-    "a circle of radius 1e-4": (lambda x: ((x - 0.123) ** 2).sum(-1) - 1e-8, [circle(1e-4) + 0.123], 1),
+    "a circle of radius 0.03": (lambda x: ((x - CENTER) ** 2).sum(-1) - 9e-4, [circle(0.03) + CENTER], 1),
+    "a circle of radius 1e-4": (lambda x: ((x - CENTER) ** 2).sum(-1) - 1e-8, [circle(1e-4) + CENTER], 1),
     "an eight": (
         lambda x: x[:, 1] ** 2 / 2 - x[:, 0] ** 2 / 2 + x[:, 0] ** 4 / 2,
         [circle(1) * np.stack((np.ones(3001), circle(1)[:, 0]), 1)],  # (cos t, cos t sin t)
@@ -102,13 +104,11 @@ def test_no_branch_is_lost(name):
         room = sum(np.abs(value - function(curve)) for value in nudged) + 1e-15
         assert (np.abs(function(curve)) <= room).all()
     apart = np.min([distance(points, curve) for curve in curves for points in [np.concatenate(truth)]], 0)
-    # a crossing is cut off within one cell at most
-    assert np.quantile(apart, 0.99) < 1e-3
-    assert apart.max() < 3 / 160
-    if "radius 1e-4" in name:
-        assert apart.max() < 2e-4
+    # a crossing is cut off within one cell at most, all else is as near as promised
+    crosses = "cross" in name or "eight" in name
+    assert apart.max() < (3 / 160 if crosses else 1.1e-4 * math.sqrt(18))
     assert sum(map(length, curves)) == pytest.approx(
-        (count or len(truth)) / len(truth) * sum(map(length, truth)), rel=0.4 if "1e-4" in name else 0.02
+        (count or len(truth)) / len(truth) * sum(map(length, truth)), rel=0.02
     )
 
 
@@ -253,11 +253,16 @@ def test_manifolds_of_a_map(sign):
     seen = phase_plane(system, BOX, starts=0)
     assert seen.type.values.tolist() == ["saddle"]
     for curve in branches(seen, stable=False):
-        assert curve[:, 1] == pytest.approx(curve[:, 0] ** 2 / (4 - sign / 2), abs=3e-4)
+        assert curve[:, 1] == pytest.approx(curve[:, 0] ** 2 / (4 - sign / 2), abs=1e-9)
+        # on one side of the saddle, also where the map swaps them, and with no gap
+        assert len(set(np.sign(curve[1:, 0]))) == 1
+        x = np.linspace(0, curve[-1, 0], 500)
+        assert distance(np.stack((x, x * x / (4 - sign / 2)), 1), curve).max() < 1e-3
         assert np.abs(curve[-1, 0]) > 1.5
     sides = branches(seen, stable=True)
     assert sorted(np.sign(curve[-1, 1]) for curve in sides) == [-1, 1]
     assert all(np.abs(curve[:, 0]).max() < 1e-9 and np.abs(curve[-1, 1]) > 1.5 for curve in sides)
+    assert all(len(set(np.sign(curve[1:, 1]))) == 1 for curve in sides)
 
 
 def test_a_stable_manifold_stops_where_the_map_cannot_be_inverted():
@@ -342,10 +347,19 @@ def test_basins_are_the_halves_of_the_plane():
 
 
 def test_basins_of_cycles_and_what_belongs_to_none():
-    box = [-1.5, -1.5], [1.6, 1.5]  # no point of the grid on the source
-    seen = phase_plane(Hopf(1.0, 2.0), box, cycles=True, basins=True, resolution=11, starts=0)
-    assert (seen.basin.values == 0).all()
-    assert (seen.attractor_point.item(), seen.attractor_cycle.item()) == (-1, 0)
+    # a sink within an unstable circle within a stable one
+    def growth(x, y):
+        return -(x * x + y * y - 0.25) * (x * x + y * y - 1)
+
+    field = Field(lambda x, y: growth(x, y) * x - 2 * y, lambda x, y: growth(x, y) * y + 2 * x)
+    seen = phase_plane(field, BOX, cycles=True, basins=True, resolution=12, starts=0)
+    assert sorted(seen.cycle_type.values) == ["stable", "unstable"]
+    stable = seen.cycle_type.values.tolist().index("stable")
+    assert (seen.attractor_point.values.tolist(), seen.attractor_cycle.values.tolist()) == (
+        [0, -1],
+        [-1, stable],
+    )
+    assert (seen.basin.values == (np.hypot(*np.meshgrid(seen.first, seen.second)) > 0.5)).all()
     away = phase_plane(Linear(torch.diag(torch.tensor([2.0, 0.5]))), BOX, basins=True, resolution=5, starts=0)
     assert (away.basin.values == -1).all()
     half = phase_plane(Linear(torch.eye(2) / 2), BOX, basins=True, resolution=5, starts=0)

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from callbacks import Attractors, Contraction, FixedPoints, Lyapunov
+from callbacks import Attractors, Contraction, FixedPoints, Lyapunov, PhasePortrait
 from datamodules import Sine
 from rnnlab.analysis import contraction, fixed_points, lyapunov_spectrum
 from rnnlab.autonomous import HeldInput, freeze, wrap_torch
@@ -25,6 +25,7 @@ KINDS = {
     "lyapunov": partial(Lyapunov, samples=2, steps=40, discard=20, count=3),
     "attractors": partial(Attractors, samples=3, max_burn_in=200),
     "contraction": partial(Contraction, samples=2, steps=10),
+    "phase_portrait": partial(PhasePortrait, samples=2, steps=10, resolution=4),
 }
 
 

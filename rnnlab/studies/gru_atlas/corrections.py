@@ -251,26 +251,27 @@ def _negated(text: str) -> str:
 def best(case: Case, progress: bool = False) -> tuple[str, dict[str, int], Correction] | None:
     """What makes sense of a row: the reading, the numbers of fixed points by type, and where they hold.
 
-    The first of these that there is: the published row near the printed parameters; after a single slip,
-    within the rounding of the other numbers; another row with as many points, near the printed parameters;
-    the published row after a slip by larger changes. Slow: minutes where slips are tried.
+    The first of these that there is: the published row near the printed parameters; another row with as many
+    points within their rounding; the published row after a single slip, within the rounding of the other
+    numbers; and of the last two that with the smaller change.
 
     Args:
         case: The case.
-        progress: Show a bar.
+        progress: Show a bar where slips are tried, which takes minutes.
     """
     if (one := correct(case)) is not None:
         return "", case.counts, one
-    tried = tqdm(readings(case).items(), desc=f"slips in {case.name}", disable=not progress)
-    slips = [(label, one) for label, reading in tried if (one := correct(case, reading)) is not None]
-    slips.sort(key=lambda slip: (not slip[1].within, slip[1].change))
-    if slips and slips[0][1].within:
-        return slips[0][0], case.counts, slips[0][1]
-    rows = [(row, one) for row in _others(case) if (one := correct(replace(case, counts=row))) is not None]
-    if rows:
-        row, one = min(rows, key=lambda other: other[1].change)
-        return "", row, one
-    return (slips[0][0], case.counts, slips[0][1]) if slips else None
+    found = [
+        ("", row, one) for row in _others(case) if (one := correct(replace(case, counts=row))) is not None
+    ]
+    if not any(one.within for _, _, one in found):
+        tried = tqdm(readings(case).items(), desc=f"slips in {case.name}", disable=not progress)
+        found += [
+            (label, case.counts, one)
+            for label, reading in tried
+            if (one := correct(case, reading)) is not None
+        ]
+    return min(found, key=lambda item: (not item[2].within, item[2].change), default=None)
 
 
 def _others(case: Case) -> Iterator[dict[str, int]]:

@@ -91,17 +91,25 @@ def counts(found: xr.Dataset) -> dict[str, int]:
     return {name: int(found[name]) for name in (*TYPES, "undecided")}
 
 
+def certified(found: xr.Dataset) -> str:
+    """Of a `topology`: what there is, and how many of the points are degenerate in spite of their name."""
+    cubic = int((found.degeneracy == "cubic").sum())
+    return f"{found.signature.item()}" + (
+        f" ({cubic} without a linear and a quadratic term)" if cubic else ""
+    )
+
+
 def nearly(found: xr.Dataset) -> str:
     """Of a `topology`: pairs of points that nearly collide, and ghosts of collisions."""
     said = []
     for kind, near, distance in zip(
         found.type.values, found.nearly.values, found.nearly_distance.values, strict=True
     ):
-        if near and kind != "saddle":
+        if near and kind != "saddle" and np.isfinite(distance):
             said.append(f"{near}: two points {distance:.2g} apart")
     for kind, speed in zip(found.slow_type.values, found.slow_speed.values, strict=True):
         if kind and speed < SLOW:
-            said.append(f"{kind}: ghost of speed {speed:.1e}")
+            said.append(f"{kind}: ghost of speed {speed:.2g}")
     return "; ".join(
         f"{said.count(one)} x {one}" if said.count(one) > 1 else one for one in dict.fromkeys(said)
     )
@@ -124,17 +132,16 @@ def verdict(case: Case, found: xr.Dataset, near: Corrected | None) -> str:
         )
     if near is None:
         return "not found near the printed parameters"
-    where = f", {near.reading}," if near.reading else ""
     size = f"changes of at most {near.change:.2g}, " + (
-        "within the rounding of the printed numbers"
-        if near.within
-        else "more than the printed digits leave open"
+        "within rounding" if near.within else "beyond rounding (whole numbers taken as exact)"
     )
     if near.counts != case.counts:
-        return f"not found; instead {words(near.counts)}{where} by {size}"
-    if near.reading and not near.change:
-        return f"as published with {near.reading} (a misprint)"
-    return f"as published{' with ' + near.reading + ' (a misprint)' if near.reading else ''} by {size}"
+        return f"not found; instead {words(near.counts)} by {size}"
+    if not near.reading:
+        return f"as published by {size}"
+    if not near.within:
+        return f"not found; the nearest guess is {near.reading} and {size}"
+    return f"as published with {near.reading}, a misprint" + (f", and {size}" if near.change else "")
 
 
 def row(case: Case, found: xr.Dataset, near: Corrected | None) -> dict[str, str | int]:
@@ -142,7 +149,7 @@ def row(case: Case, found: xr.Dataset, near: Corrected | None) -> dict[str, str 
     return {
         "case": case.name,
         "paper": words(case.counts),
-        "certified": str(found.signature.item()),
+        "certified": certified(found),
         "nearly degenerate": nearly(found),
         "verdict": verdict(case, found, near),
     }

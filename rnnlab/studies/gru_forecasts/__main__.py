@@ -1,7 +1,8 @@
-"""Measure finished runs of planar forecasts: `python -m rnnlab.studies.gru_forecasts RUN_DIR [RUN_DIR ...]`."""
+"""Measure finished runs of planar forecasts: `python -m rnnlab.studies.gru_forecasts RUN_DIR [...]`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from rnnlab.figures import style
 from rnnlab.studies import program
-from rnnlab.studies.gru_forecasts.members import measure, open_forecasts
+from rnnlab.studies.gru_forecasts.members import forced_period, measure, open_forecasts
 from rnnlab.studies.gru_forecasts.pictures import distributions_figure, forecasts_figure, members_figure
 from rnnlab.studies.gru_forecasts.tables import rounded, spread, topologies
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "floor": run.floor,
             "fresh_floor": run.fresh_floor,
             "period": run.target.period / run.task.dt,
+            "forced_period": forced_period(run.task) if run.target.kind == "cycle" else math.nan,
             "amplitude_1": run.target.amplitude[0].item(),
             "amplitude_2": run.target.amplitude[1].item(),
         }

@@ -163,7 +163,8 @@ def turning(
         >>> class Turn:  # the unit circle attracts, and turns by 0.17
         ...     def step(self, x):
         ...         angle = torch.atan2(x[..., 1], x[..., 0]) + 0.17
-        ...         return torch.stack((angle.cos(), angle.sin()), -1) * (1 + x.norm(dim=-1, keepdim=True)) / 2
+        ...         size = (1 + x.norm(dim=-1, keepdim=True)) / 2
+        ...         return size * torch.stack((angle.cos(), angle.sin()), -1)
         ...     def observe(self, x): return x
         >>> found = turning(Turn(), torch.tensor([[0.3, 0.0]]).double(), burn_in=100)
         >>> found["motion"].item(), found["period"].round(6).item(), found["amplitude_1"].round(4).item()

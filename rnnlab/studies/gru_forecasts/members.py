@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from rnnlab.analysis import certified_fixed_points
+from rnnlab.analysis import certified_fixed_points, rotation_number
 from rnnlab.autonomous import freeze
 from rnnlab.cells import GRU
 from rnnlab.ensemble import Ensemble
@@ -27,9 +27,10 @@ FRESH_SEED = 1_000_003
 STARTS = 8  # of the series to learn from: where long runs begin
 STEPS = {"burn_in": 8000, "record": 4000}  # of a map, how long they are
 TIMES = {"burn_in": 2000, "record": 3000}  # of a flow
-NEAR = 0.25  # sinks so near to the target's continuum, in what is observed, are what became of it
+NEAR = 0.25  # a distance in what is observed
+SLOW = 1e-3  # a speed there, in one step
 NEUTRAL = 1e-6  # an eigenvalue so near to the border of stability: the state hardly moves there
-ROUNDING = 1e-12  # nearer than this, no side of it is known
+ROUNDING = 1e-13  # nearer than this, relative to the larger one, no side of it is known
 TYPES = ("sink", "source", "saddle", "undecided")
 
 
@@ -87,10 +88,12 @@ def open_forecasts(path: Path) -> Forecasts:
     if not isinstance(cell, GRU) or cell.reset != "before" or cell.state_size != 2:
         reset = f", reset={cell.reset}" if isinstance(cell, GRU) else ""
         raise ValueError(
-            f"{path} has a {type(cell).__name__} with hidden_size={cell.output_size}{reset}: this study is of "
-            "two gated units, give runs with model=gru model.cell.hidden_size=2 model.cell.reset=before."
+            f"{path} has a {type(cell).__name__} with hidden_size={cell.output_size}{reset}: this study is "
+            "of two gated units, give runs with model=gru model.cell.hidden_size=2 model.cell.reset=before."
         )
-    other.config.task.update(seed=task.seed + FRESH_SEED, num_sequences=FRESH, num_validation=1, batch_size=None)
+    other.config.task.update(
+        seed=task.seed + FRESH_SEED, num_sequences=FRESH, num_validation=1, batch_size=None
+    )
     fresh: Any = other.task
     return Forecasts(
         name=path.resolve().name,
@@ -112,7 +115,19 @@ def measure(run: Forecasts) -> tuple[pd.DataFrame, list[xr.Dataset]]:
         run: The run.
 
     Returns:
-        A row for each member, and its fixed points as `fixed_points` gives them.
+        A row for each member, and its fixed points as `fixed_points` gives them. Rows have
+
+        - `run`, `seed`; `train_loss`, `val_loss`, `fresh_loss`, the last on series nobody learned from;
+        - what `turning` says of the map, from `STARTS` series; `flow_period`, `half_open_period`: of the
+          cycles of the flow and of the flow with gates of 1/2, in steps;
+        - `fixed_points`: how many, and their `index_sum`; `neutral`: those with an eigenvalue of the map
+          within 1e-6 of the border of stability; `signature`, `flow_signature`, `half_open_signature`: what
+          there is;
+        - for a continuum: `sinks_near`: sinks within 0.25 of it; what `keeping` says of the states that hold
+          points of it at the end of the horizon; `held_error_...`: how far what they tell is from those
+          points; `gate_median`: of their smaller update gate; `slow`: the fraction that moves by less than
+          0.001 in a step, `near`: that within 0.25 of a fixed point, `slow_of_near` and `slow_of_others`: how
+          many are slow of those near one and of the others. All distances are in what is observed.
     """
     table: dict[str, Any] = {"run": run.name, "seed": run.seeds}
     for name, task, part in (
@@ -144,8 +159,23 @@ def measure(run: Forecasts) -> tuple[pd.DataFrame, list[xr.Dataset]]:
         sinks = [torch.from_numpy(here.y.values[here.map_type.values == "sink"]) for here in points]
         table["sinks_near"] = [int((torch.cdist(y, run.target.curve).amin(-1) < NEAR).sum()) for y in sinks]
         told = run.told(run.target.ends)
-        table |= keeping(units, told, settle=run.task.length) | _held(run, told)
+        table |= keeping(units, told, settle=run.task.length) | _held(run, told, points)
     return pd.DataFrame(table), points
+
+
+@torch.no_grad()
+def forced_period(task: Any) -> float:
+    """The mean period, in steps, of the target's oscillation under its random forces, over 256 series.
+
+    That of the field without them if there are none.
+    """
+    generator = torch.Generator().manual_seed(task.seed)
+    x = task.series["train"].states[-1, :256]
+    path = []
+    for _ in range(1000):
+        x = Flow(task.forced(len(x), generator), task.dt, task.substeps or 1).step(x)
+        path.append(x)
+    return 1 / float(rotation_number(torch.stack(path, -2)).rotation.mean())
 
 
 def fixed_points(network: RecurrentModel) -> xr.Dataset:
@@ -159,26 +189,27 @@ def fixed_points(network: RecurrentModel) -> xr.Dataset:
         network: The network, in float64.
 
     Returns:
-        What `certified_fixed_points` returns of the map with gates of 1/2, with `map_type`, `flow_type`,
+        What `certified_fixed_points` returns of the flow with gates of 1/2, with `map_type`, `flow_type`,
         `half_open_type` `(index)`: "sink", "source", "saddle", or "undecided" where an eigenvalue is on the
         border within rounding; and `border` `(index, mode)`: by how much the eigenvalues of the network's
         own map exceed 1 in modulus.
     """
     units = GatedUnits.of([network])
-    half = _One(units.half_open())
-    box = -torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    found = certified_fixed_points(half, box)
+    corner = torch.ones(2, dtype=torch.float64)
+    found = certified_fixed_points(_Flow(units.half_open()), (-corner, corner))
     place = torch.from_numpy(found.point.values)
-    borders = {}
-    for name, system in (("flow", _One(units)), ("half_open", half)):
-        matrices = jacobian(ContinuousTime(system), place) if len(place) else place.new_zeros(0, 2, 2)
-        rate = torch.linalg.eigvals(matrices).numpy()
-        borders[name] = rate.real
-        if name == "flow":  # |1 + rate| - 1, without losing what is far below 1
-            square = 2 * rate.real + np.abs(rate) ** 2
-            borders["map"] = square / (np.sqrt(1 + square) + 1)
-    types = {f"{name}_type": ("index", _types(border)) for name, border in borders.items()}
-    return found.assign(border=(("index", "mode"), borders["map"]), **types)
+    matrices = jacobian(_Flow(units), place) if len(place) else place.new_zeros(0, 2, 2)
+    rate, half = torch.linalg.eigvals(matrices).numpy(), found.eigenvalue.values
+    square = 2 * rate.real + np.abs(rate) ** 2
+    border = square / (np.sqrt(1 + square) + 1)  # |1 + rate| - 1, of which that would lose digits
+    return found.assign(
+        {
+            "border": (("index", "mode"), border),
+            "map_type": ("index", _types(border, rate)),
+            "flow_type": ("index", _types(rate.real, rate)),
+            "half_open_type": ("index", _types(half.real, half)),
+        }
+    )
 
 
 def signature(types: list[str], cycle: bool) -> str:
@@ -193,34 +224,43 @@ def signature(types: list[str], cycle: bool) -> str:
     return ", ".join(words + ["1 stable cycle"] * cycle)
 
 
-class _One:
-    """One network of several."""
+class _Flow:
+    """The flow of the first of several networks."""
 
     def __init__(self, units: GatedUnits) -> None:
         self.units = units
 
-    def step(self, x: Tensor) -> Tensor:
-        return self.units.step(x[..., None, None, :])[..., 0, 0, :]
+    def velocity(self, x: Tensor) -> Tensor:
+        return self.units.displacement(x[..., None, None, :])[..., 0, 0, :]
 
     def observe(self, x: Tensor) -> Tensor:
         return self.units.observe(x[..., None, None, :])[..., 0, 0, :]
 
 
-def _types(border: np.ndarray) -> np.ndarray:
+def _types(border: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Types from `border`, above 0 where unstable, which is known to some digits of the largest rate."""
     unstable = (border > 0).sum(-1)
     types = np.array(["sink", "saddle", "source"], dtype="<U9")[unstable]
-    return np.where((np.abs(border) < ROUNDING).any(-1), "undecided", types)
+    known = np.abs(border) > ROUNDING * np.abs(rate).max(-1, keepdims=True)
+    return np.where(known.all(-1), types, "undecided")
 
 
-def _held(run: Forecasts, x: Tensor) -> dict[str, np.ndarray]:
-    """How far from points of the continuum their forecast is at the end of the horizon, and the gate there."""
+def _held(run: Forecasts, x: Tensor, points: list[xr.Dataset]) -> dict[str, Any]:
+    """Of points of the continuum at the end of the horizon: the error of their forecast, gates and speed."""
     units = run.units
     for _ in range(run.task.length - 1):
         x = units.step(x)
-    error = (units.observe(x) - run.target.ends).norm(dim=-1).numpy()
-    gate = units.gate(x).amin(-1).numpy()
+    y = units.observe(x)
+    error = (y - run.target.ends).norm(dim=-1).numpy()
+    slow = (units.observe(units.step(x)) - y).norm(dim=-1) < SLOW
+    places = [torch.from_numpy(here.y.values) for here in points]
+    near = torch.stack([(torch.cdist(*both) < NEAR).any(-1) for both in zip(y, places, strict=True)])
     return {
         "held_error_median": np.median(error, -1),
         "held_error_largest": error.max(-1),
-        "gate_median": np.median(gate, -1),
+        "gate_median": units.gate(x).amin(-1).median(-1).values.numpy(),
+        "slow": slow.double().mean(-1).numpy(),
+        "near": near.double().mean(-1).numpy(),
+        "slow_of_near": ((slow & near).sum(-1) / near.sum(-1)).numpy(),
+        "slow_of_others": ((slow & ~near).sum(-1) / (~near).sum(-1)).numpy(),
     }

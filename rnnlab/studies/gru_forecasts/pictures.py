@@ -49,17 +49,17 @@ def forecasts_figure(
         points: Their members' `fixed_points`.
     """
     width = 0.9 + 3.9 * len(runs)
-    figure = style.new_figure(width, 10.6)
+    figure = style.new_figure(width, 10.9)
     grid = figure.add_gridspec(
         3,
         len(runs),
         height_ratios=[3, 3, 1.6],
         left=0.65 / width,
         right=1 - 0.15 / width,
-        top=0.955,
+        top=0.965,
         bottom=0.1,
         wspace=0.2,
-        hspace=0.24,
+        hspace=0.3,
     )
     from matplotlib.lines import Line2D
 
@@ -98,7 +98,7 @@ def _target(run: Forecasts) -> dict[str, Any]:
 
 
 def _learned(axes: Axes, run: Forecasts, member: int, points: xr.Dataset) -> xr.Dataset:
-    """The flow of a member in its own coordinates, with what is to be learned brought there by the readout."""
+    """The flow of a member in its own coordinates, with what is to be learned moved there by the readout."""
     network = run.networks[member]
     field = ContinuousTime(HeldInput(network, torch.zeros(2, dtype=torch.float64)))
     portrait = phase_plane(
@@ -106,7 +106,9 @@ def _learned(axes: Axes, run: Forecasts, member: int, points: xr.Dataset) -> xr.
     )
     phase_portrait.draw(axes, portrait)
     wanted = run.target.curve - network.readout.bias
-    axes.plot(*torch.linalg.solve(network.readout.weight, wanted.mT).numpy(), **_target(run) | {"zorder": 2.5})
+    axes.plot(
+        *torch.linalg.solve(network.readout.weight, wanted.mT).numpy(), **_target(run) | {"zorder": 2.5}
+    )
     axes.plot(*_path(run, _start(run), STEPS)[:, member, 0].T, color="black", linewidth=1.2, zorder=3.5)
     axes.set_xlabel("$h_1$")
     axes.set_ylabel("$h_2$")
@@ -135,7 +137,7 @@ def _series(axes: Axes, run: Forecasts, member: int) -> None:
         axes.plot(time, told[:, k], color=color, label=name)
     axes.set_xlabel("time step (grey: the horizon it learned; dotted: the target)", fontsize=8.5)
     axes.set_xlim(0, STEPS)
-    axes.legend(loc="upper right", ncols=2, fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=8, borderaxespad=0)
 
 
 @style.styled
@@ -147,11 +149,18 @@ def distributions_figure(runs: Sequence[Forecasts], tables: Sequence[pd.DataFram
         color = style.COLORS[i % len(style.COLORS)]
         loss.ecdf(rows["fresh_loss"] - run.fresh_floor, color=color, label=run.name)
         numbers = rows["fixed_points"].value_counts(normalize=True).sort_index()
-        count.bar(numbers.index + 0.27 * (i - (len(runs) - 1) / 2), numbers, 0.25, color=color)
+        count.bar(
+            numbers.index + 0.8 / len(runs) * (i - (len(runs) - 1) / 2),
+            numbers,
+            0.75 / len(runs),
+            color=color,
+        )
         if run.target.kind == "cycle":
             known = rows["period"].dropna()
             period.hist(known, bins=24, color=color)
-            period.axvline(run.target.period / run.task.dt, color=style.INK, linestyle="--", label="the target's")
+            period.axvline(
+                run.target.period / run.task.dt, color=style.INK, linestyle="--", label="the target's"
+            )
         if run.target.kind == "continuum":
             drift.ecdf(rows["drift_median"].clip(lower=1e-6), color=color, label=f"{run.name}: median")
             drift.ecdf(rows["drift_largest"], color=color, linestyle="--", label="largest")
@@ -159,15 +168,19 @@ def distributions_figure(runs: Sequence[Forecasts], tables: Sequence[pd.DataFram
             retention.ecdf(rows["retention_shortest"], color=color, linestyle="--", label="shortest")
             error.ecdf(rows["held_error_median"], color=color, label=f"{run.name}: median")
             error.ecdf(rows["held_error_largest"], color=color, linestyle="--", label="largest")
-    loss.set(xscale="symlog", xlabel="loss on fresh series, above the floor")
-    loss.set_xscale("symlog", linthresh=0.01)
-    count.set(xlabel="fixed points")
-    period.set(xlabel="period of the closed curve (steps)")
-    drift.set(xscale="log", xlabel="drift in one step, where nothing should move")
-    retention.set(xscale="log", xlabel="steps until 0.1 away")
-    error.set(xlabel="error of what is kept, at the end of the horizon")
-    for axes, name in zip((loss, count, period, drift, retention, error), "ABCDEF", strict=True):
-        axes.set_title(name, loc="left", fontweight="bold")
+    loss.set_xscale("symlog", linthresh=1e-3)
+    drift.set_xscale("log")
+    retention.set_xscale("log")
+    for axes, title, label in (
+        (loss, "A  Fresh series", "loss above the floor"),
+        (count, "B  Fixed points", "number"),
+        (period, "C  Closed curves", "period (steps)"),
+        (drift, "D  Drift where nothing should move", "distance in one step"),
+        (retention, "E  Retention", "steps until 0.1 away (10,000: never)"),
+        (error, "F  Error at the end of the horizon", "distance"),
+    ):
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(label)
         axes.set_ylabel("members" if axes is period else "fraction of members")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, loc="best")

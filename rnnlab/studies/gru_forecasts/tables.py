@@ -20,7 +20,8 @@ def topologies(rows: pd.DataFrame) -> pd.DataFrame:
 
     Example:
         >>> names = {"run": ["a"] * 3, "signature": ["1 sink", "1 source", "1 sink"]}
-        >>> rows = pd.DataFrame(names | {"flow_signature": ["1 sink"] * 3, "half_open_signature": ["1 sink"] * 3})
+        >>> others = {"flow_signature": ["1 sink"] * 3, "half_open_signature": ["1 sink"] * 3}
+        >>> rows = pd.DataFrame(names | others)
         >>> topologies(rows).values.tolist()
         [['a', '1 sink', 2, 3, 3], ['a', '1 source', 1, 0, 0]]
     """
@@ -45,7 +46,8 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
         value that occurs.
 
     Example:
-        >>> spread(pd.DataFrame({"run": ["a"] * 3, "seed": [1, 2, 3], "loss": [0.5, 0.1, 0.3]})).values.tolist()
+        >>> rows = pd.DataFrame({"run": ["a"] * 3, "seed": [1, 2, 3], "loss": [0.5, 0.1, 0.3]})
+        >>> spread(rows).values.tolist()
         [['a', 'loss', 3, 0.1, 0.1, 0.3, 0.3, 0.5]]
     """
     table = []

@@ -60,8 +60,12 @@ class GatedUnits:
 
     def step(self, x: Tensor) -> Tensor:
         """Next states."""
-        r, z = _linear(x, self.r).sigmoid(), self.gate(x)
-        return x + z * (_linear(r * x, self.h).tanh() - x)
+        return x + self.displacement(x)
+
+    def displacement(self, x: Tensor) -> Tensor:
+        """What one step adds to states: the velocity of the flow."""
+        r = _linear(x, self.r).sigmoid()
+        return self.gate(x) * (_linear(r * x, self.h).tanh() - x)
 
     def gate(self, x: Tensor) -> Tensor:
         """The update gates, from 0, shut, to 1."""
