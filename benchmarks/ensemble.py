@@ -121,11 +121,8 @@ def train(arguments: Iterable[Iterable[str]], at_once: int) -> float:
             if waiting and len(running) < at_once:
                 run_dir = f"run_dir={folder}/{len(waiting)}"
                 command = [sys.executable, str(script), *waiting.pop(), run_dir]
-                quiet_process: Any = {
-                    "stdout": subprocess.DEVNULL,
-                    "env": {**os.environ, "OMP_NUM_THREADS": "1"},
-                }
-                running.append(subprocess.Popen(command, **quiet_process))
+                single = {**os.environ, "OMP_NUM_THREADS": "1"}
+                running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=single))
                 continue
             time.sleep(0.01)
             if any(process.poll() for process in running):

@@ -259,6 +259,5 @@ class AnalysisCallback(pl.Callback):
             figures = dict(draw(looks))
         else:
             best = members.ranking(store.read(members.NAME))[0] if members.NAME in store else 0
-            said = f"member {best} of {looks.sizes['member']}"
-            figures = {name: note(figure, said) for name, figure in draw(looks.isel(member=best)).items()}
+            figures = {k: note(v, f"member {best}") for k, v in draw(looks.isel(member=best)).items()}
         return figures | {f"{self.name}_members": over_epochs(looks)}

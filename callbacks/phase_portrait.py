@@ -28,11 +28,11 @@ MARGIN = 0.05  # of its size, by which a portrait is wider than what there is in
 FAR = 1e6  # states that have run away further are not to be seen
 RESTING = 1e-8  # a state that moves by less in a step is not followed to a cycle
 STARTS = 16  # of states that are
-LONGER = 3  # times the length of a forecast: to settle on a cycle, and again to know it
+LONGER = 2  # times the length of a forecast: to settle on a cycle, and again to know it
 PHASES = 200  # of a cycle, at most
 STEADY = 1e-4  # largest error of the rotation number of a cycle
 AWAY = 0.1  # of its size, by which states are moved off a curve to see whether it attracts
-ALIKE = 0.02  # of a cycle's size, within which averages over both halves of the record agree
+ALIKE = 0.1  # of a cycle's size, by which it may differ from one half of the record to the other
 
 
 class PhasePortrait(AnalysisCallback):
@@ -68,8 +68,8 @@ class PhasePortrait(AnalysisCallback):
         **options: Any,
     ) -> None:
         for key, value in (("steps", steps), ("resolution", resolution)):
-            if not isinstance(value, int) or value < 3:
-                raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 3.")
+            if not isinstance(value, int) or value < 4:
+                raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 4.")
         super().__init__(
             "phase_portrait",
             partial(portrait, steps=steps, resolution=resolution),
@@ -338,11 +338,12 @@ def _cycles(system: HeldInput, x: Tensor, steps: int) -> xr.Dataset:
         path = _follow(system, x, steps, len(x))[0].movedim(0, 1)
         turning = rotation_number(path, tolerance=STEADY)
         turns = torch.from_numpy(turning["rotation"].values)
-        halves = path.unflatten(1, (2, -1))
-        size = halves.std(2).amax((1, 2))
-        drift = torch.maximum(halves.mean(2).diff(dim=1).abs(), halves.std(2).diff(dim=1).abs()).amax((1, 2))
+        spread = path.unflatten(1, (2, -1)).std(2)
+        size = spread.amax((1, 2))
         closed = torch.from_numpy(turning["kind"].values != "undecided") & (turns * steps > 3)
-        for row in (closed & (drift < ALIKE * size)).nonzero().flatten().tolist():
+        # what spirals inwards fast; what does so slowly does not come back when it is moved
+        closed &= spread.diff(dim=1).abs().amax((1, 2)) < ALIKE * size
+        for row in closed.nonzero().flatten().tolist():
             phase = (turns[row] * torch.arange(steps, dtype=path.dtype)).remainder(1)
             curve = path[row, phase.argsort()]
             seen = any(_distance(curve, other) < 0.2 * size[row] for other in curves)

@@ -4,6 +4,7 @@ import copy
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
 
 from datamodules import Sine
+from rnnlab.analysis.contraction import contraction
 from rnnlab.analysis.fixed_points import fixed_points
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.orbit import orbit
@@ -408,6 +410,19 @@ def test_analyses_see_members_as_probes(name):
         assert found[: single.sizes["index"]] == pytest.approx(single.point.values, abs=1e-8)
         assert (points["unstable"].values[number] >= 0).sum() == single.sizes["index"]
         assert points["index_sum"].values[number] == single.index_sum.item()
+
+
+@pytest.mark.parametrize(("name", "layers"), LAYERS)
+def test_contraction_of_each_member_is_certified(name, layers):
+    together, alone = held(name, num_layers=layers)
+    x0 = torch.randn(3, together.model.state_size, dtype=torch.float64)
+    found = contraction(together, x0.expand(MEMBERS, -1, -1), steps=10, burn_in=5)
+    for number, system in enumerate(alone):
+        single = contraction(system, x0, steps=10, burn_in=5)
+        for key in ("upper", "sampled", "rate", "low", "high"):
+            np.testing.assert_allclose(found[key][number], single[key], rtol=1e-9, atol=1e-12)
+        assert found["best"][number] == single["best"]
+        assert found.attrs["unknown"] == single.attrs["unknown"]
 
 
 def test_inputs_and_members_make_a_grid():

@@ -25,8 +25,9 @@ def test_versions_agree():
     assert f"version: {rnnlab.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-def test_all_yaml_is_declared_as_package_data():
-    assert PROJECT["tool"]["setuptools"]["package-data"] == {"conf": ["**/*.yaml"]}
+def test_all_yaml_and_tables_are_declared_as_package_data():
+    declared = {"conf": ["**/*.yaml"], "rnnlab": ["studies/**/*.csv"]}
+    assert PROJECT["tool"]["setuptools"]["package-data"] == declared
     assert (resources.files("conf") / "train.yaml").is_file()
 
 

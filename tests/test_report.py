@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ import xarray as xr
 import yaml
 
 from rnnlab.figures.style import new_figure, save_png
+from rnnlab.members import row as member_row
 from rnnlab.report import describe, main, words, write_report
 from rnnlab.store import Store
 from tests.figures.looks import lipschitz, pitchforks, settling, spectra
@@ -512,3 +514,72 @@ def test_neither_torch_nor_matplotlib_is_loaded(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(run)], cwd=root, capture_output=True, text=True, check=True
     )
     assert output.stdout.split() == ["done"]
+
+
+def make_ensemble(folder: Path, members: int = 14) -> Path:
+    """A run of an ensemble: member i is at gain w_i, and its loss falls the faster the higher i is."""
+    run = make_run(folder, state="finished")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"ensemble": members}))
+    store = Store(run / "analysis.zarr")
+    store.truncate(-1)
+    for epoch in (0, 400, 800):
+        for name, make in (("fixed_points", pitchforks), ("lyapunov", spectra), ("contraction", lipschitz)):
+            look = make(np.array([epoch]), probes=members).isel(epoch=0, drop=True)
+            one = look.rename(probe="member").drop_vars("member").expand_dims(probe=["silence"])
+            store.append(name, one, epoch=epoch)
+        loss = np.exp(-np.arange(members) * epoch / 1000)
+        alive = np.arange(members) < members - 1  # the last has stopped
+        names = ["train/loss", "alive"]
+        store.append("members", member_row({"train/loss": loss, "alive": alive}, names), epoch=epoch)
+    return run
+
+
+def test_the_page_of_an_ensemble_shows_all_members_and_the_best(tmp_path: Path) -> None:
+    run = make_ensemble(tmp_path / "run")
+    page = Page(write_report(run))
+    assert "could not" not in page.text
+    assert re.search(r"ensemble\s*14 members", page.text)
+    assert re.search(r"seed\s*3 to 16", page.text)
+    assert "best median train/mse" in page.text
+    assert "13 of 14 members are training, over 3 looks at epochs 0 to 800" in page.text
+    assert "Member 0 has the first seed" in page.text
+    # the member that stopped has the lowest loss of all and is not the best
+    assert page.text.count("Member 12 by itself, whose training loss is lowest") == 3
+    table = [row for row in page.rows if row[0].isdigit() and len(row) == 3]
+    assert [int(row[0]) for row in table] == [*range(12, -1, -1), 13]
+    assert table[0] == ["12", f"{np.exp(-9.6):.4g}", ""]
+    assert table[-1][2] == "stopped"
+    assert "the other 2 members" in page.text
+    w = 0.5 + (1 + 0.2 * np.arange(14)) * 0.8
+    assert (w > 1).all()
+    loss = np.median(np.exp(-np.arange(14) * 0.8))
+    which = ", ".join(map(str, range(12))) + ", ..."
+    kind = "4 stable, 4 saddles, 1 unstable"
+    assert ["silence", kind, "14 (100 %)", which, f"{loss:.4g}"] in page.rows
+    # what stands below is of that member alone
+    assert [
+        "silence",
+        "9: 4 stable, 4 saddles, 1 unstable",
+        "index sum 1; all starts converged; chance that a new start finds a new point 1 %",
+    ] in page.rows
+    chaos = 0.2 * (w - 1.2) > 0.03
+    rows = [row for row in page.rows if row[:2] == ["silence", "chaos"]]
+    assert rows == [["silence", "chaos", f"{chaos.sum()} ({100 * chaos.mean():.0f} %)", *rows[0][3:]]]
+
+
+def test_an_ensemble_without_a_record_of_its_members_is_shown_by_the_first(tmp_path: Path) -> None:
+    run = make_ensemble(tmp_path / "run")
+    shutil.rmtree(run / "analysis.zarr" / "members")
+    page = Page(write_report(run))
+    assert page.text.count("Member 0 by itself, the first") == 3
+    assert "members are training" not in page.text
+
+
+def test_looks_at_members_that_tell_nothing_of_each_are_still_shown(tmp_path: Path) -> None:
+    run = make_ensemble(tmp_path / "run")
+    look = xr.Dataset({"cloud": (("member", "point", "state"), np.zeros((14, 3, 2)))})
+    Store(run / "analysis.zarr").append("clouds", look, epoch=0)
+    page = Page(write_report(run))
+    assert "a figure of members needs a number or a word for each: there is cloud." in page.text
+    assert ["cloud", "epoch 1, point 3, state 2", "float64"] in page.rows

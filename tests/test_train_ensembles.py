@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from rnnlab.ensemble import Ensemble
 from rnnlab.model import RecurrentModel
 from rnnlab.runs import open_run
+from tests.test_docs import blocks
 from tests.test_train import LOOKS, PLAIN, SMALL, WATCHED, start, weights
 from tests.test_train import cli as cli  # a fixture
 
@@ -107,6 +108,19 @@ def test_every_callback_shows_the_members_and_changes_nothing(cli, tmp_path, mod
     assert "<dt>seed</dt><dd>1 to 3</dd>" in page
     assert f"<h3>Member {run.best_member} by itself, whose training loss is lowest</h3>" in page
     assert run.members.sizes == {"epoch": 2, "quantity": run.members.sizes["quantity"], "member": 3}
+
+
+def test_the_guide_runs_as_it_stands(cli, tmp_path):
+    arguments = (*SMALL, "logger=none", "trainer=cpu", "callbacks=fixed_points", "ensemble=2")
+    code, _, err = cli(*arguments, "trainer.max_epochs=1", "run_dir=runs/mine")
+    assert code == 0, err
+    after, alone = blocks("docs/ensembles.md", "python")
+    found = {}
+    exec(after, found)
+    assert found["run"].members.sel(quantity="train/loss").sizes == {"epoch": 1, "member": 2}
+    exec(alone, found)
+    assert found["found"].sizes["member"] == 8
+    assert found["ensemble"].alive.all()
 
 
 def test_going_on_equals_never_having_stopped(cli, tmp_path):

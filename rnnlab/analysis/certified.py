@@ -130,6 +130,8 @@ def _box(system: Any, small: Any, box: tuple[Tensor, Tensor] | None) -> tuple[Te
     low, high = (torch.as_tensor(end, dtype=torch.float64).detach() for end in given)
     if box is None and low.shape[:-1].numel() == 1 == high.shape[:-1].numel():
         low, high = low.reshape(-1), high.reshape(-1)
+    if box is None:  # an absorbing box may be as thin as the point that it holds
+        low, high = low - 1e-6 * (1 + low.abs()), high + 1e-6 * (1 + high.abs())
     if low.ndim != 1 or low.shape != high.shape or not len(low):
         raise ValueError(
             f"a box with corners of shapes {tuple(low.shape)} and {tuple(high.shape)} is not possible: "

@@ -50,7 +50,6 @@ def closed_curves(
         return [], 0
     x = x[:: -(-len(x) // MOST)]
     found = attractors(system, x)
-    print(found.stability.values, found.attractor_kind.values)
     kinds, curves, taken = found.attractor_kind.values, [], 0
     for i in np.flatnonzero(np.isin(kinds, ("fixed point", "periodic orbit", "torus"))):
         path = _orbit(system, torch.from_numpy(found.point.values[i]))
@@ -63,7 +62,7 @@ def closed_curves(
             curve = np.stack([np.interp(at, phase, row, period=1) for row in path.numpy().T], -1)
             curves.append((curve, 1 / turn, "stable"))
         elif kinds[i] == "periodic orbit":
-            if not str(found.stability[i]).startswith("stable"):
+            if not str(found.stability.values[i]).startswith("stable"):
                 continue
             period = int(found.period[i])
             curves.append((path[:period].numpy(), float(period), "stable"))

@@ -15,6 +15,7 @@ from rnnlab.analysis.roots import Zeros
 from rnnlab.systems import System, VectorField
 
 STEPS = 12  # of Gauss and Newton's method, which converges fast or not at all
+SETTLED = 1e-11  # length of a step after which the next is rounding
 FINEST = 2**14  # angles on a circle, at most
 TURN = 1.0  # radians that the field may turn from one angle to the next
 
@@ -76,10 +77,10 @@ def degenerate_point(
 ) -> Degenerate:
     """Locate and classify the degenerate zero that a small box is around.
 
-    The point is the solution of the equations that make it degenerate: f = 0 together with, the most
-    degenerate first, A = 0; det A = 0 and its derivative along the kernel; det A = 0. They are regular where
-    f = 0 alone is not, so that Gauss and Newton's method converges fast. The first that holds within
-    `tolerance` near the box is taken, then the coefficients of the normal form decide.
+    The point is the solution of the equations that make it degenerate: f = 0 together with A = 0, with A the
+    derivative, or else det A = 0, or else that and its derivative along the kernel of A. They are regular
+    where f = 0 alone is not, so that Gauss and Newton's method converges fast. They have to hold within
+    `tolerance`, near the box; the coefficients of normal forms decide between them.
 
     - One eigenvalue 0 and a quadratic term on the centre manifold: a saddle-node. By the other eigenvalue it
       is a "sink-saddle" or a "source-saddle".
@@ -132,14 +133,6 @@ def degenerate_point(
         best = _solve(zeros.value, start)
         best = best if bool(((best - start).norm() <= reach).all()) else start
         return Degenerate(best, "undecided", "", defect)
-    kernel = torch.linalg.svd(matrix(x))[2][-1]
-
-    def cubic(y: Tensor) -> Tensor:
-        return torch.cat((saddle_node(y), bend(y, kernel)[None]))
-
-    better = _solve(cubic, x)
-    vanishing = _defect(cubic, better, start, reach, slope)
-    x, defect = (better, vanishing) if vanishing <= tolerance else (x, defect)
     other = float(matrix(x).trace())
     if abs(other) <= tolerance * slope:
         return Degenerate(x, "codimension 2", "nilpotent", defect)
@@ -147,10 +140,17 @@ def degenerate_point(
     stable, neutral = (other < 0, False) if zeros.flow else (-2 < other < 0, abs(other + 2) <= tolerance)
     if neutral:
         return Degenerate(x, "undecided", "", defect)
-    if not vanishing <= tolerance and fold(system, x).criticality == "":
+    if fold(system, x).criticality == "":
         return Degenerate(x, "sink-saddle" if stable else "source-saddle", "saddle-node", defect)
-    inward = {"supercritical": True, "subcritical": False}.get(pitchfork(system, x).criticality)
-    if inward is None:
+    kernel = torch.linalg.svd(matrix(x))[2][-1]
+
+    def cubic(y: Tensor) -> Tensor:
+        return torch.cat((saddle_node(y), bend(y, kernel)[None]))
+
+    x = _solve(cubic, x)
+    defect, form = _defect(cubic, x, start, reach, slope), pitchfork(system, x)
+    inward = {"supercritical": True, "subcritical": False}.get(form.criticality)
+    if inward is None or not defect <= tolerance or abs(form.coefficient) <= tolerance * slope:
         return Degenerate(x, "undecided", "", defect)
     return Degenerate(x, {2: "sink", 1: "saddle", 0: "source"}[stable + inward], "cubic", defect)
 
@@ -176,7 +176,7 @@ def border_type(system: System | VectorField, x: Tensor, eigenvalue: np.ndarray)
     if field or near.min() > 1e-3 or near.max() < 1e-3:
         return "undecided", ""
     inward = {"supercritical": True, "subcritical": False}.get(flip(system, x).criticality)  # pyright: ignore[reportArgumentType]
-    other = abs(eigenvalue[near.argmax()]) < 1
+    other = bool(abs(eigenvalue[near.argmax()]) < 1)
     if inward is None:
         return "undecided", "flip"
     return {2: "sink", 1: "saddle", 0: "source"}[inward + other], "flip"
@@ -189,7 +189,7 @@ def _solve(equations: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             torch.func.jacfwd(equations)(x), -equations(x)[:, None], driver="gelsd"
         ).solution
         x = x + step[:, 0]
-        if not bool(step.isfinite().all()) or float(step.norm()) <= 1e-15:
+        if not bool(step.isfinite().all()) or float(step.norm()) <= SETTLED:
             break
     return x
 

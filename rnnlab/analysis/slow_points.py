@@ -76,10 +76,11 @@ def slow_points(
     ]
     x = torch.cartesian_prod(*ticks).reshape(-1, len(low))
     typical = float(zeros.value(x).norm(dim=-1).median())
+    slope = float(torch.linalg.matrix_norm(zeros.slope(x)).median())
     reach = float((high - low).max()) / resolution
     x = _descend(zeros, x, box, reach, REST * typical)
 
-    value, slope = zeros.value(x).norm(dim=-1), torch.linalg.matrix_norm(zeros.slope(x))
+    value = zeros.value(x).norm(dim=-1)
     gradient, second = _derivatives(zeros, x)
     inside = ((x > low) & (x < high)).all(-1)
     flat = gradient.norm(dim=-1) <= FLAT * value * slope

@@ -6,8 +6,8 @@ Makes `figure_5.png` with `figure_5.csv` (the cycle along the angle, from its Ho
 four saddle-nodes), `saddle_nodes.csv` (how far each case of Table 3 is from a saddle-node, along each of its
 biases) and `regions.png` with `codimension_2.csv`.
 
-Reference: I. D. Jordan, P. A. Sokol and I. M. Park, Gated recurrent units viewed through the lens of continuous
-time dynamical systems (2019).
+Reference: I. D. Jordan, P. A. Sokol and I. M. Park, Gated recurrent units viewed through the lens of
+continuous time dynamical systems (2019).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ SIDE = 0.6  # of that plane: both biases from -SIDE to SIDE
 SAMPLES = 13  # points of the plane, each way, where fixed points are counted
 STARTS = 41  # of Newton's method along each axis, for saddle-nodes
 REACH = 0.5  # how far from the printed value of a bias saddle-nodes are looked for
+SINGULAR = 1e-5  # ratio of singular values below which equations count as singular
 DEGENERATE = 1e-7  # trace, relative to the Jacobian, below which both eigenvalues vanish
 
 
@@ -59,15 +60,15 @@ def cycle_along_the_angle() -> tuple[xr.Dataset, xr.Dataset]:
     Equilibria h = tanh(3/2 R(a) h) have |artanh h| = 3/2 |h|, and a is the angle between h and artanh h: so
     those beside 0 exist up to the largest such angle on that closed curve, where the cycle ends.
     """
-    span = (0.05, 1.0)
-    points = torch.from_numpy(certified_fixed_points(rotated(span[0])).point.values)
-    equilibria = continuation(rotated, points, span, name="angle")
+    low, high = 0.05, 1.0
+    points = torch.from_numpy(certified_fixed_points(rotated(low)).point.values)
+    equilibria = continuation(rotated, points, (low, high), name="angle")
     birth = equilibria.bifurcation_type.values == "Hopf"
     point = torch.from_numpy(equilibria.bifurcation_point.values[birth][0])
     x, period, angle = cycle_from_hopf(
         rotated, point, float(equilibria.bifurcation_parameter.values[birth][0])
     )
-    return cycle_continuation(rotated, x, period, span[::-1], at=angle, name="angle"), equilibria
+    return cycle_continuation(rotated, x, period, (high, low), at=angle, name="angle"), equilibria
 
 
 class SaddleNodes:
@@ -85,20 +86,20 @@ class SaddleNodes:
     def __init__(self, parameters: Tensor, direction: Tensor) -> None:
         self.parameters, self.direction = parameters, direction
 
-    def velocity(self, y: Tensor) -> Tensor:
-        x, s = y[..., :2], y[..., 2:]
+    def velocity(self, x: Tensor) -> Tensor:
+        h, s = x[..., :2], x[..., 2:]
 
         def linear(h: Tensor, weight: slice, bias: slice) -> Tensor:
             rows = (F.linear(h, p[weight].view(2, 2), p[bias]) for p in (self.parameters, self.direction))
             first, along = rows
             return first + s * along
 
-        r = torch.sigmoid(linear(x, slice(4, 8), slice(10, 12)))
-        t = torch.tanh(linear(r * x, slice(0, 4), slice(8, 10)))
-        (u, v), (a, b) = (t - x).unbind(-1), (1 - t * t).unbind(-1)
+        r = torch.sigmoid(linear(h, slice(4, 8), slice(10, 12)))
+        t = torch.tanh(linear(r * h, slice(0, 4), slice(8, 10)))
+        (u, v), (a, b) = (t - h).unbind(-1), (1 - t * t).unbind(-1)
         U = [self.parameters[i] + s[..., 0] * self.direction[i] for i in range(8)]
-        (r1, r2), (e1, e2) = r.unbind(-1), (x * r * (1 - r)).unbind(-1)
-        # derivative of r * x, row by row
+        (r1, r2), (e1, e2) = r.unbind(-1), (h * r * (1 - r)).unbind(-1)
+        # derivative of r * h, row by row
         m11, m12, m21, m22 = r1 + e1 * U[4], e1 * U[5], e2 * U[6], r2 + e2 * U[7]
         first = a * (U[0] * m11 + U[1] * m21) - 1, a * (U[0] * m12 + U[1] * m22)
         second = b * (U[2] * m11 + U[3] * m21), b * (U[2] * m12 + U[3] * m22) - 1
@@ -109,8 +110,8 @@ class SaddleNodes:
 def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = REACH) -> pd.DataFrame:
     """Saddle-nodes of two units along a line of parameters, the nearest first.
 
-    Newton's method from a grid of states finds them; a list without proof. Degenerate ones, where the
-    equations are singular (pitchforks, cusps), are not on it.
+    Newton's method from a grid of states finds them; a list without proof. Where the equations are singular,
+    as at a transcritical bifurcation, a pitchfork, or a zero matrix, it has none.
 
     Args:
         parameters: The twelve numbers of a case, `(12,)`.
@@ -142,10 +143,10 @@ def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = R
         longest = step.abs().amax(-1, keepdim=True)
         y = y - step * (0.2 / longest).clamp(max=1)
         y = y[(y.abs().amax(-1) < 2 + reach) & y.isfinite().all(-1)]
-    residual = field.velocity(y).abs().amax(-1)
-    step = torch.linalg.solve_ex(jacobian(field, y), field.velocity(y))[0].abs().amax(-1)
-    # where the equations are singular steps stay long
-    good = (residual < 1e-12) & (step < 1e-9) & (y[:, 2].abs() <= reach)
+    slope = jacobian(field, y)
+    step = torch.linalg.solve_ex(slope, field.velocity(y))[0].abs().amax(-1)
+    residual, size = field.velocity(y).abs().amax(-1), torch.linalg.svdvals(slope)
+    good = (step < 1e-9) & (size[:, -1] > SINGULAR * size[:, 0]) & (y[:, 2].abs() <= reach)
     y, residual = y[good], residual[good]
     _, first = np.unique(y.numpy().round(7) + 0.0, axis=0, return_index=True)
     rows = []
@@ -221,7 +222,7 @@ def curves_of_biases() -> list[xr.Dataset]:
                 for part in ("", "special_")
                 for axis, other, sign in (("first", "second", -1), ("second", "first", 1))
             }
-            curve = curve.assign(turned).drop_vars(["point", "special_point"])
+            curve = curve.assign(turned).drop_vars(["point", "special_point"], errors="ignore")
     return curves
 
 
@@ -237,9 +238,8 @@ def counts_of_biases() -> xr.Dataset:
             saddles = int((kind == "saddle").sum())
             rows.append((p, q, int(stable.sum()), int(unstable.sum()), saddles, found.undecided))
     names = ("first", "second", "sinks", "sources", "saddles", "undecided")
-    return xr.Dataset(
-        {name: ("sample", column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-    )
+    columns = np.array(rows).T
+    return xr.Dataset({name: ("sample", column) for name, column in zip(names, columns, strict=True)})
 
 
 def main(arguments: list[str] | None = None) -> None:

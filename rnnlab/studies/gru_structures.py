@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> Path:
     table.insert(4, "in_the_paper", ["yes" if kind in known else "no" for kind in kinds])
     program.save_table(table, options.out / "structures.csv")
     last = table.iloc[-1]
-    title = f"{last.sinks} sinks, {last.sources} sources, {last.saddles} saddles"
+    title = f"sinks {last.sinks}, sources {last.sources}, saddles {last.saddles}"
     field = flow(torch.tensor(last[list(NAMES)].to_list(), dtype=torch.float64))
     style.save_png(portrait(phase_plane(field), title=title), options.out / "largest.png")
     print(program.markdown(table.iloc[:, :6]))

@@ -15,6 +15,7 @@ from rnnlab import maps
 from rnnlab.analysis.certified import certified_fixed_points
 from rnnlab.autonomous import HeldInput, freeze
 from rnnlab.cells import GRU, LSTM, Elman, Orthogonal
+from rnnlab.gru_flow import gru_flow
 from rnnlab.model import RecurrentModel
 from rnnlab.systems import Flow, Iterated, jacobian
 
@@ -463,3 +464,10 @@ def test_several_held_inputs_are_refused():
 def test_what_is_no_system_is_refused():
     with pytest.raises(TypeError, match="no dynamical system"):
         certified_fixed_points(object())  # pyright: ignore
+
+
+def test_an_absorbing_box_without_width_is_searched():
+    still = gru_flow(Uh=[[0.0, 0.0], [0.0, 3.0]])  # its first unit is drawn to 0 from everywhere
+    found = certified_fixed_points(still)
+    assert found.complete
+    assert found.point[:, 0].values == pytest.approx([0, 0, 0], abs=1e-12)

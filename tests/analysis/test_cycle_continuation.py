@@ -111,9 +111,7 @@ def torus(mu):
     def velocity(x):
         p, q, r, s = x.unbind(-1)
         growth, other, omega = 1 - p * p - q * q, mu - r * r - s * s, math.sqrt(2)
-        return torch.stack(
-            (growth * p - q, growth * q + p, other * r - omega * s, other * s + omega * r), -1
-        )
+        return torch.stack((growth * p - q, growth * q + p, other * r - omega * s, other * s + omega * r), -1)
 
     return Field(velocity)
 

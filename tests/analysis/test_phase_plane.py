@@ -198,7 +198,7 @@ def test_of_a_map_the_displacement_is_shown():
 
 
 def test_a_component_that_is_zero_everywhere_has_no_nullcline_and_says_so():
-    seen = phase_plane(Field(lambda x, y: -x, lambda x, y: 0 * y), BOX, starts=2, found=nothing())
+    seen = phase_plane(Field(lambda x, y: -y, lambda x, y: 0 * y), BOX, starts=2, found=nothing())
     assert seen.vanishes.values.tolist() == [False, True]
     assert seen.nullcline_of.values.tolist() == [0]
 

@@ -14,6 +14,8 @@ from callbacks import AnalysisCallback, Bifurcation
 from datamodules import Sine
 from rnnlab.autonomous import HeldInput, freeze
 from rnnlab.cells import GRU, LSTM, Elman, Orthogonal, StableLSTM
+from rnnlab.ensemble import Ensemble, EnsembleLearner
+from rnnlab.figures import style
 from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.store import Store
@@ -206,3 +208,60 @@ def test_a_look_leaves_caches_of_the_cell_alone():
     frozen.step(torch.zeros(2, 4, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64))
     outputs.sum().backward()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def fit_together(tmp_path, callback, members=3, **options):
+    """An ensemble whose member 1 is the best: its readout stands at the target."""
+    task = Sine(num_sequences=4, length=10, batch_size=4, num_probes=2)
+    ensemble = Ensemble.from_seeds(lambda: RecurrentModel(1, 1, partial(GRU, hidden_size=2)), range(members))
+    with torch.no_grad():
+        ensemble.stacked.readout.bias += torch.tensor([[9.0], [0.0], [-9.0]])
+    learner = EnsembleLearner(ensemble, task.objective, optimizer=partial(torch.optim.SGD, lr=0.0), **options)
+    quiet_trainer(callback, epochs=3, default_root_dir=tmp_path).fit(learner, datamodule=task)
+    return ensemble
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_of_an_ensemble_all_are_kept_and_the_best_is_drawn(tmp_path, alone, recorded):
+    def outputs(system, x0):
+        axes = ("sample",) if alone else ("probe", "sample")
+        return xr.Dataset({"y": (axes, system.observe(x0)[..., 0].numpy())}).assign(
+            first=lambda d: d.y[..., 0]
+        )
+
+    drawn = []
+
+    def draw(looks):
+        drawn.append(looks.load())
+        return {"seen": style.new_figure(2.0, 2.0)}
+
+    callback = AnalysisCallback("seen", outputs, every=1, samples=4, alone=alone, draw=draw)
+    record = {"record": Store(tmp_path / "analysis.zarr"), "record_every": 1} if recorded else {}
+    ensemble = fit_together(tmp_path, callback, **record)
+    seen = Store(tmp_path / "analysis.zarr").read("seen")
+    assert seen.y.sizes == {"epoch": 4, "probe": 2, "member": 3, "sample": 4}
+    states = callback.initial_states(2)
+    for number, member in enumerate(freeze(ensemble).unstack()):
+        np.testing.assert_allclose(seen.y.isel(epoch=-1, probe=1, member=number), member.read(states)[:, 0])
+    assert "member" not in drawn[-1].dims
+    xr.testing.assert_identical(drawn[-1], seen.isel(member=1 if recorded else 0).load())
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["seen.png", "seen_members.png"]
+
+
+def test_a_drawing_of_all_members_gets_them_all(tmp_path):
+    drawn = []
+
+    def draw(looks):
+        drawn.append(dict(looks.sizes))
+        return {}
+
+    callback = AnalysisCallback(
+        "seen",
+        lambda system, x0: xr.Dataset({"y": ("probe", system.observe(x0)[:, 0, 0].numpy())}),
+        draw=draw,
+        draws_members=True,
+    )
+    fit_together(tmp_path, callback)
+    assert drawn[-1] == {"epoch": 2, "probe": 2, "member": 3}
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["seen_members.png"]

@@ -137,7 +137,8 @@ def test_a_cycle_is_found_with_its_period_where_it_is():
     "matrix",
     [
         rotation(0.7, 0.9),  # rests
-        rotation(0.7, 0.999),  # does not yet
+        rotation(0.7, 0.99),  # does not yet
+        rotation(0.7, 0.9999),  # hardly comes nearer
         rotation(0.7, 1.0),  # goes round, and attracts nothing
         [[-1.0, 0.0], [0.0, 0.5]],  # to and fro, anywhere on a line
     ],
@@ -235,6 +236,10 @@ def test_more_units_are_seen_on_a_plane_that_says_so():
     np.testing.assert_allclose(radius, np.linalg.norm(seen.forecast, axis=-1), atol=1e-9)
 
 
+def test_forecasts_may_be_short():
+    assert look(Told(turning), steps=4).forecast.shape == (2, 4, 2)
+
+
 def test_states_that_run_away_do_no_harm():
     matrix = 1e30 * np.eye(3)
     x0 = torch.ones(2, 3, dtype=torch.float64)
@@ -255,7 +260,7 @@ def test_one_unit_has_no_portrait():
 
 
 @pytest.mark.parametrize("option", ["steps", "resolution"])
-@pytest.mark.parametrize("value", [2, 2.5, True])
+@pytest.mark.parametrize("value", [3, 4.5, True])
 def test_bad_options_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option}={value} is not possible"):
         PhasePortrait(**{option: value})

@@ -105,7 +105,7 @@ def test_one_discrete_unit_oscillates_and_is_chaotic():
     assert (once.certified, once.undecided, thrice.certified, thrice.undecided) == (1, 0, 7, 0)
     assert certified_fixed_points(field).kind.values.tolist() == ["stable node"]
     assert once.kind.item().startswith("unstable")
-    exponent = lyapunov_spectrum(unit, torch.linspace(-0.9, 0.9, 16).double()[:, None])
+    exponent = lyapunov_spectrum(unit, torch.linspace(-0.9, 0.9, 64).double()[:, None], steps=200)
     assert exponent.exponent.item() == pytest.approx(0.52, abs=0.03)
 
 

@@ -58,7 +58,7 @@ def forecasts_figure(
         right=1 - 0.15 / width,
         top=0.965,
         bottom=0.1,
-        wspace=0.2,
+        wspace=0.27,
         hspace=0.3,
     )
     from matplotlib.lines import Line2D
@@ -106,9 +106,9 @@ def _learned(axes: Axes, run: Forecasts, member: int, points: xr.Dataset) -> xr.
     )
     phase_portrait.draw(axes, portrait)
     wanted = run.target.curve - network.readout.bias
-    axes.plot(
-        *torch.linalg.solve(network.readout.weight, wanted.mT).numpy(), **_target(run) | {"zorder": 2.5}
-    )
+    wanted = torch.linalg.solve(network.readout.weight, wanted.mT).mT
+    look: dict[str, Any] = _target(run) | {"zorder": 2.5}
+    axes.plot(wanted[:, 0], wanted[:, 1], **look)
     axes.plot(*_path(run, _start(run), STEPS)[:, member, 0].T, color="black", linewidth=1.2, zorder=3.5)
     axes.set_xlabel("$h_1$")
     axes.set_ylabel("$h_2$")

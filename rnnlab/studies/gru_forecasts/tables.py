@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 SPREAD = {"smallest": 0.0, "lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75, "largest": 1.0}
@@ -35,7 +36,7 @@ def topologies(rows: pd.DataFrame) -> pd.DataFrame:
         .sort_values([*SYSTEMS, "topology"], ascending=[False] * len(SYSTEMS) + [True])
         for run, group in rows.groupby("run", sort=False)
     ]
-    return pd.concat(counts)[["run", "topology", *SYSTEMS]].reset_index(drop=True)
+    return pd.concat(counts, ignore_index=True).reindex(columns=["run", "topology", *SYSTEMS])
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +56,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
         for name in group.select_dtypes("number").columns.drop("seed"):
             values = group[name].dropna()
             if len(values):
-                quantiles = {said: values.quantile(q, "lower") for said, q in SPREAD.items()}
+                quantiles = {said: np.quantile(values, q, method="lower") for said, q in SPREAD.items()}
                 table.append({"run": run, "quantity": name, "members": len(values)} | quantiles)
     return pd.DataFrame(table)
 
