@@ -31,7 +31,7 @@ STARTS = 16  # of states that are
 LONGER = 2  # times the length of a forecast: to settle on a cycle, and again to know it
 PHASES = 200  # of a cycle, at most
 STEADY = 1e-4  # largest error of the rotation number of a cycle
-AWAY = 0.1  # of its size, by which states are moved off a curve to see whether it attracts
+AWAY = 0.1  # of its size, by which states are moved off a curve, and other curves are other ones
 ALIKE = 0.1  # of a cycle's size, by which it may differ from one half of the record to the other
 
 
@@ -346,7 +346,7 @@ def _cycles(system: HeldInput, x: Tensor, steps: int) -> xr.Dataset:
         for row in closed.nonzero().flatten().tolist():
             phase = (turns[row] * torch.arange(steps, dtype=path.dtype)).remainder(1)
             curve = path[row, phase.argsort()]
-            seen = any(_distance(curve, other) < 0.2 * size[row] for other in curves)
+            seen = any(_distance(curve, other) < AWAY * size[row] for other in curves)
             if not seen and _attracts(system, curve, float(size[row])):
                 curves.append(curve)
                 periods.append(1 / float(turns[row]))
@@ -364,8 +364,11 @@ def _cycles(system: HeldInput, x: Tensor, steps: int) -> xr.Dataset:
 
 
 def _distance(x: Tensor, curve: Tensor) -> float:
-    """Of the farthest of states from a curve, given by many of its points."""
-    return float(torch.cdist(x, curve).amin(-1).amax())
+    """Of the farthest of states `(n, state)` from a closed curve, drawn straight from point to point."""
+    along = curve.roll(-1, 0) - curve
+    away = x[:, None] - curve
+    part = ((away * along).sum(-1) / along.square().sum(-1).clamp_min(1e-300)).clamp(0, 1)
+    return float((away - part[..., None] * along).norm(dim=-1).amin(-1).amax())
 
 
 def _attracts(system: HeldInput, curve: Tensor, size: float) -> bool:

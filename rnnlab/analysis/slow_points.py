@@ -90,7 +90,7 @@ def slow_points(
     found: list[Slow] = []
     for point, speed in sorted(zip(x[keep], value[keep].tolist(), strict=True), key=lambda pair: pair[1]):
         if all(float((point - slow.point).norm()) > SAME * float((high - low).norm()) for slow in found):
-            found.append(Slow(point, speed, *_ghost(zeros, point)))
+            found.append(Slow(point, speed, *_ghost(zeros, point, slope)))
     return found
 
 
@@ -139,7 +139,7 @@ def _along(rule, direction: Tensor):
     return lambda x: torch.func.jvp(rule, (x,), (direction.expand_as(x).contiguous(),))[1]
 
 
-def _ghost(zeros: Zeros, x: Tensor) -> tuple[str, float]:
+def _ghost(zeros: Zeros, x: Tensor, slope: float) -> tuple[str, float]:
     """Of which collision, and how long the passage takes."""
     matrix, value = zeros.slope(x), zeros.value(x)
     left, size, right = torch.linalg.svd(matrix)
@@ -148,7 +148,7 @@ def _ghost(zeros: Zeros, x: Tensor) -> tuple[str, float]:
     others = np.linalg.eigvals(matrix.numpy())
     others = np.delete(others, np.abs(others).argmin())
     stable = others.real < 0 if zeros.flow else np.abs(1 + others) < 1
-    if abs(overlap) < 1e-3 or float(size[-1]) > 1e-3 * float(size[0]):
+    if abs(overlap) < 1e-3 or float(size[-1]) > 1e-3 * slope:
         return "", math.nan
     mu = float(p @ value) / overlap
     a = float(p @ derivative(zeros.value, x, q, q)) / overlap / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,13 +78,10 @@ def _draw_curve(axes: Axes, curve: xr.Dataset) -> None:
     if kind == "Hopf":
         up = np.nan_to_num(curve["coefficient"].values) > 0
         dashed = up[:-1] | up[1:]
-    for hard, line in ((False, "-"), (True, (0, (4, 2.5)))):
-        pieces = np.where(dashed == hard, 0.0, np.nan)
-        # gaps between the pieces of the other kind
-        path = np.stack((x[:-1], x[1:], x[1:] + np.nan), -1) + pieces[:, None]
-        height = np.stack((y[:-1], y[1:], y[1:] + np.nan), -1)
-        if np.isfinite(path).any():
-            axes.plot(path.ravel(), height.ravel(), color=CURVES[kind], linestyle=line, zorder=3)
+    cuts = [0, *(np.flatnonzero(dashed[1:] != dashed[:-1]) + 1), len(dashed)]
+    for first, last in pairwise(cuts):
+        line: Any = (0, (4, 2.5)) if last > first and dashed[first] else "-"
+        axes.plot(x[first : last + 1], y[first : last + 1], color=CURVES[kind], linestyle=line, zorder=3)
 
 
 def _draw_special(axes: Axes, curve: xr.Dataset, seen: list[tuple[float, float, str]]) -> None:
@@ -105,7 +103,7 @@ def _draw_special(axes: Axes, curve: xr.Dataset, seen: list[tuple[float, float, 
 
 def _draw_samples(axes: Axes, samples: xr.Dataset) -> list[tuple[str, str]]:
     """Dots, and the names and colours of what there is, the most frequent first."""
-    counts = np.stack([samples[name].values for name in NAMES], -1)
+    counts = np.stack([samples[name].values for name in NAMES], -1).astype(int)
     kinds, index, number = np.unique(counts, axis=0, return_inverse=True, return_counts=True)
     regions = []
     for rank, kind in enumerate(np.argsort(-number)):

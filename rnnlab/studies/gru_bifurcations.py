@@ -44,7 +44,8 @@ SAMPLES = 13  # points of the plane, each way, where fixed points are counted
 STARTS = 41  # of Newton's method along each axis, for saddle-nodes
 REACH = 0.5  # how far from the printed value of a bias saddle-nodes are looked for
 SINGULAR = 1e-5  # ratio of singular values below which equations count as singular
-DEGENERATE = 1e-7  # trace, relative to the Jacobian, below which both eigenvalues vanish
+SAME = 1e-4  # distance below which two are one
+DEGENERATE = 1e-5  # size of the trace below which both eigenvalues vanish
 
 
 def rotated(angle: float | Tensor, bh: Any = (0.0, 0.0)) -> GRUFlow:
@@ -62,13 +63,13 @@ def cycle_along_the_angle() -> tuple[xr.Dataset, xr.Dataset]:
     """
     low, high = 0.05, 1.0
     points = torch.from_numpy(certified_fixed_points(rotated(low)).point.values)
-    equilibria = continuation(rotated, points, (low, high), name="angle")
+    equilibria = continuation(rotated, points, (low, high), name="angle [rad]")
     birth = equilibria.bifurcation_type.values == "Hopf"
     point = torch.from_numpy(equilibria.bifurcation_point.values[birth][0])
     x, period, angle = cycle_from_hopf(
         rotated, point, float(equilibria.bifurcation_parameter.values[birth][0])
     )
-    return cycle_continuation(rotated, x, period, (high, low), at=angle, name="angle"), equilibria
+    return cycle_continuation(rotated, x, period, (high, low), at=angle, name="angle [rad]"), equilibria
 
 
 class SaddleNodes:
@@ -108,10 +109,9 @@ class SaddleNodes:
 
 @torch.no_grad()
 def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = REACH) -> pd.DataFrame:
-    """Saddle-nodes of two units along a line of parameters, the nearest first.
+    """Where fixed points of two units collide along a line of parameters, the nearest place first.
 
-    Newton's method from a grid of states finds them; a list without proof. Where the equations are singular,
-    as at a transcritical bifurcation, a pitchfork, or a zero matrix, it has none.
+    Newton's method from a grid of states finds them; a list without proof.
 
     Args:
         parameters: The twelve numbers of a case, `(12,)`.
@@ -120,7 +120,9 @@ def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = R
 
     Returns:
         A table: `distance` (s), `h1`, `h2`, `type` ("sink-saddle", "source-saddle", or "codimension 2" where
-        both eigenvalues vanish), `eigenvalue` (the other one), `residual`.
+        both eigenvalues vanish), `eigenvalue` (the other one), `residual`, and `unfolding`: "saddle-node",
+        where they meet and vanish, or "branch point", where the equations are singular, as at a
+        transcritical bifurcation; those are located to six digits.
 
     Raises:
         ValueError: `direction` is zero, or `reach` not above zero.
@@ -137,37 +139,45 @@ def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = R
         raise ValueError(f"reach={reach} is not possible: give a number above zero.")
     field = SaddleNodes(parameters, direction)
     axis = torch.linspace(-1, 1, STARTS, dtype=torch.float64)
-    y = torch.cat((torch.cartesian_prod(axis, axis), torch.zeros(STARTS**2, 1, dtype=torch.float64)), 1)
-    for _ in range(30):
-        step = torch.linalg.solve_ex(jacobian(field, y), field.velocity(y))[0]
+    x = torch.cat((torch.cartesian_prod(axis, axis), torch.zeros(STARTS**2, 1, dtype=torch.float64)), 1)
+    for _ in range(50):  # half a digit less each time where the equations are singular
+        step = torch.linalg.solve_ex(jacobian(field, x), field.velocity(x))[0]
         longest = step.abs().amax(-1, keepdim=True)
-        y = y - step * (0.2 / longest).clamp(max=1)
-        y = y[(y.abs().amax(-1) < 2 + reach) & y.isfinite().all(-1)]
-    slope = jacobian(field, y)
-    step = torch.linalg.solve_ex(slope, field.velocity(y))[0].abs().amax(-1)
-    residual, size = field.velocity(y).abs().amax(-1), torch.linalg.svdvals(slope)
-    good = (step < 1e-9) & (size[:, -1] > SINGULAR * size[:, 0]) & (y[:, 2].abs() <= reach)
-    y, residual = y[good], residual[good]
-    _, first = np.unique(y.numpy().round(7) + 0.0, axis=0, return_index=True)
-    rows = []
-    for i in first:
-        p = parameters + y[i, 2] * direction
+        # a step from the very point is none, singular or not
+        x = x - torch.where(field.velocity(x).abs().amax(-1, keepdim=True) > 0, step, 0.0) * (
+            0.2 / longest
+        ).clamp(max=1)
+        x = x[(x.abs().amax(-1) < 1 + reach) & x.isfinite().all(-1)]
+    residual, size = field.velocity(x).abs().amax(-1), torch.linalg.svdvals(jacobian(field, x))
+    x, size = x[residual < 1e-13], size[residual < 1e-13]
+    regular = size[:, -1] > SINGULAR * size[:, 0]
+    rows: list[dict[str, Any]] = []
+    # the regular ones first, which are exact
+    for i in torch.argsort(regular.int(), descending=True, stable=True).tolist():
+        place = x[i]
+        if float(place[2].abs()) > reach or any(
+            float((place - row["place"]).abs().max()) < SAME for row in rows
+        ):
+            continue
+        p = parameters + place[2] * direction
         flow = gru_flow(Uh=p[:4].view(2, 2), Ur=p[4:8].view(2, 2), bh=p[8:10], br=p[10:])
-        A = jacobian(flow, y[i, :2])
+        A = jacobian(flow, place[:2])
         other = float(A.trace())
         name = "sink-saddle" if other < 0 else "source-saddle"
         rows.append(
             {
-                "distance": float(y[i, 2]),
-                "h1": float(y[i, 0]),
-                "h2": float(y[i, 1]),
-                "type": "codimension 2" if abs(other) < DEGENERATE * float(A.norm() + 1) else name,
+                "place": place,
+                "distance": float(place[2]),
+                "h1": float(place[0]),
+                "h2": float(place[1]),
+                "type": "codimension 2" if abs(other) < DEGENERATE else name,
                 "eigenvalue": other,
-                "residual": float(residual[i]),
+                "unfolding": "saddle-node" if bool(regular[i]) else "branch point",
+                "residual": float(field.velocity(place).abs().max()),
             }
         )
-    table = pd.DataFrame(rows, columns=["distance", "h1", "h2", "type", "eigenvalue", "residual"])
-    return table.sort_values("distance", key=np.abs, ignore_index=True)
+    columns = ["distance", "h1", "h2", "type", "eigenvalue", "unfolding", "residual"]
+    return pd.DataFrame(rows, columns=columns).sort_values("distance", key=np.abs, ignore_index=True)
 
 
 def saddle_node_table() -> pd.DataFrame:
@@ -228,7 +238,7 @@ def curves_of_biases() -> list[xr.Dataset]:
 
 def counts_of_biases() -> xr.Dataset:
     """Certified numbers of sinks, sources and saddles at a grid of points of that plane."""
-    axis = np.linspace(-SIDE, SIDE, SAMPLES)
+    axis = SIDE * (2 * np.arange(SAMPLES) + 1 - SAMPLES) / SAMPLES
     rows = []
     for p in axis:
         for q in axis:

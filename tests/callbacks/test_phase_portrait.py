@@ -147,6 +147,15 @@ def test_what_is_no_stable_cycle_is_not_called_one(matrix):
     assert look(Linear(matrix), steps=300).cycles.item() == 0
 
 
+def test_a_curve_that_is_filled_slowly_is_one():
+    # starts that return every twelve steps to almost where they were: each has twelve clouds of its own
+    x0 = torch.randn(10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turn = torch.tensor(rotation(math.pi / 6 + 2e-4), dtype=torch.float64)
+    model = Told(lambda x: (x @ turn.mT) * (1.2 - 0.2 * (x * x).sum(-1, keepdim=True)))
+    seen = portrait(HeldInput(model, SILENCE), x0.clamp(-1, 1), steps=300, resolution=5)
+    assert seen.cycle_period.values.tolist() == pytest.approx([2 * math.pi / (math.pi / 6 + 2e-4)], rel=1e-4)
+
+
 def test_a_cycle_of_whole_steps_has_its_period():
     # -x / |x| in both components: from a side to the other and back
     seen = look(Told(lambda x: torch.tanh(-3 * x)))

@@ -48,13 +48,13 @@ def forecasts_figure(
         tables: Rows of their members.
         points: Their members' `fixed_points`.
     """
-    width = 0.9 + 3.9 * len(runs)
+    width = 1.05 + 3.9 * len(runs)
     figure = style.new_figure(width, 10.9)
     grid = figure.add_gridspec(
         3,
         len(runs),
         height_ratios=[3, 3, 1.6],
-        left=0.65 / width,
+        left=0.8 / width,
         right=1 - 0.15 / width,
         top=0.965,
         bottom=0.1,
