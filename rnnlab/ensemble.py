@@ -406,6 +406,7 @@ class EnsembleLearner(SequenceLearner):
             )
         self.automatic_optimization = False
         self.record, self.record_every = record, record_every
+        self._recorded: list[str] = []
         self.members: dict[str, Tensor] = {}
 
     @property
@@ -471,17 +472,21 @@ class EnsembleLearner(SequenceLearner):
             logger.log_metrics({"epoch": self.current_epoch + 1, **row}, step=self.current_epoch + 1)
         epoch = self.current_epoch + 1
         if self.record is not None and (epoch % self.record_every == 0 or epoch == self.trainer.max_epochs):
-            self.record.append(members.NAME, self._members_row(), epoch=epoch)
+            self.record.append(members.NAME, self._members_row(self.record), epoch=epoch)
         if self._scheduler is not None:
             self._scheduler.step()
 
-    def _members_row(self) -> xr.Dataset:
+    def _members_row(self, record: Store) -> xr.Dataset:
         """The numbers of the members with a place for what is validated in some epochs only."""
         found = {name.removeprefix("updates/"): values.cpu().numpy() for name, values in self.members.items()}
         found["alive"] = self._ensemble.alive.double().cpu().numpy()
-        metrics = [name.removeprefix("train/") for name in found if name.startswith("train/")]
-        validated = [f"val/{name}" for name in metrics] if self.trainer.enable_validation else []
-        return members.row(found, [*(name for name in found if name[:4] != "val/"), *validated])
+        if not self._recorded:
+            metrics = [name.removeprefix("train/") for name in found if name.startswith("train/")]
+            validated = [f"val/{name}" for name in metrics] if self.trainer.enable_validation else []
+            self._recorded = [*(name for name in found if name[:4] != "val/"), *validated]
+            if members.NAME in record:  # what a run keeps, it keeps to its end
+                self._recorded = list(map(str, record.read(members.NAME)["quantity"].values))
+        return members.row(found, self._recorded)
 
 
 class _Called(nn.Module):

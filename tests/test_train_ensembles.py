@@ -16,6 +16,7 @@ from rnnlab.ensemble import Ensemble
 from rnnlab.model import RecurrentModel
 from rnnlab.runs import open_run
 from tests.test_docs import blocks
+from tests.test_report import Page
 from tests.test_train import LOOKS, PLAIN, SMALL, WATCHED, start, weights
 from tests.test_train import cli as cli  # a fixture
 
@@ -131,6 +132,19 @@ def test_going_on_equals_never_having_stopped(cli, tmp_path):
     assert code == 0, err
     assert_same_results(tmp_path / "whole", tmp_path / "parts")
     assert open_run("parts").members.epoch.values.tolist() == [2, 4, 6]
+
+
+def test_numbers_that_are_no_longer_there_leave_gaps(cli, tmp_path):
+    arguments = (*CASES["gru"], "model=gru", "optim=adam", "logger=none", "callbacks=none", "trainer=cpu")
+    arguments += ("ensemble=2", "+optim.record_every=1")
+    assert cli(*arguments, "trainer.max_epochs=2", "run_dir=run")[0] == 0
+    code, _, err = cli("run_dir=run", "ckpt_path=last", "trainer.max_epochs=3", "trainer.limit_val_batches=0")
+    assert code == 0, err
+    seen = open_run(tmp_path / "run").members.sel(quantity="val/loss")
+    assert seen.isnull().all("member").values.tolist() == [False, False, True]
+    rows = Page(tmp_path / "run" / "report.html").rows
+    assert ["member", "train/loss", "val/loss", ""] in rows
+    assert not any("nan" in row for row in rows)
 
 
 @pytest.mark.slow

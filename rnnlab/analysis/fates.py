@@ -14,7 +14,7 @@ ROUNDS = (1 / 8, 1 / 4, 1.0)  # parts of the duration after which what has come 
 TOLERANCE = 1e-6  # of trajectories that only have to tell where they end
 CLOSED = 0.1  # miss of a return, relative to the size of the loop, from which a cycle is looked for
 REST = 1e-5  # way in a quarter of the time, relative to the box, that is none
-FAILURES = 2  # candidates for cycles that lead to none, after which no more are looked into
+FAILURES = 2  # trajectories that lead to no cycle, after which no more are looked into
 SAMPLES = 4000  # of a trajectory in which returns are looked for
 
 
@@ -37,6 +37,66 @@ class _Held:
         return self.sign * brake[..., None] * v
 
 
+class Cycles:
+    """The limit cycles that trajectories have come to, each found once.
+
+    Args:
+        field: A planar vector field.
+        box: Corners, `(2,)` each.
+        duration: How long a trajectory is followed in search of a return: no cycle has a longer period.
+
+    Attributes:
+        found: Curves `(phase, 2)` with period and type, "stable", "unstable" or "non-hyperbolic".
+    """
+
+    def __init__(self, field: VectorField, box: tuple[Tensor, Tensor], duration: float) -> None:
+        self.field, self.box, self.duration = field, box, duration
+        self.found: list[tuple[np.ndarray, float, str]] = []
+        self.failures = 0
+
+    def hold(self, states: Tensor, sign: int) -> Tensor:
+        """Which states, reached forward (1) or backward (-1) in time, lie on a cycle, known or now found."""
+        none = torch.zeros(0, 2, dtype=torch.float64)
+        held = _Held(self.field, none, none[:, 0], *self.box, sign=sign)
+        misses = 0
+        for x in states:
+            if misses == FAILURES or self.failures == FAILURES:
+                break
+            if self._on(x):
+                continue
+            loop = _loop(held, x, self.duration)
+            if loop is None:
+                misses += 1
+                continue
+            curve, period = loop
+            # backward in time it is run through the other way
+            self._solve(curve if sign > 0 else np.roll(curve[::-1], 1, 0), period)
+            self.failures += not self._on(x)
+        return torch.tensor([self._on(x) for x in states], dtype=torch.bool)
+
+    def _on(self, x: Tensor) -> bool:
+        """Whether a state lies on a cycle, of which 64 points are known."""
+        for curve, _, _ in self.found:
+            gap = np.linalg.norm(curve - np.roll(curve, 1, 0), axis=-1).max()
+            if np.linalg.norm(curve - x.numpy(), axis=-1).min() <= gap:
+                return True
+        return False
+
+    def _solve(self, curve: np.ndarray, period: float) -> None:
+        orbits = periodic_orbits(
+            self.field,
+            torch.from_numpy(curve[:1].copy()),
+            candidates=0,
+            known=torch.from_numpy(curve.copy())[None],
+            known_period=torch.tensor([period], dtype=torch.float64),
+        )
+        for i in range(orbits.sizes["orbit"]):
+            new, kind = orbits.point.values[i], str(orbits.kind.values[i])
+            if not self._on(torch.from_numpy(new[0])):
+                stability = kind if kind == "non-hyperbolic" else kind.split()[0]
+                self.found.append((new, float(orbits.period[i]), stability))
+
+
 def fates(
     field: VectorField,
     x0: Tensor,
@@ -45,7 +105,8 @@ def fates(
     radius: Tensor,
     box: tuple[Tensor, Tensor],
     duration: float,
-) -> tuple[np.ndarray, Tensor]:
+    cycles: Cycles | None = None,
+) -> np.ndarray:
     """Which of some points trajectories tend to.
 
     A trajectory has come to a point if it is within its radius for the second half of the time. Near points
@@ -60,86 +121,32 @@ def fates(
         radius: Of each point, `(point)`.
         box: Corners, `(2,)` each.
         duration: How long; negative for backward in time.
+        cycles: Where limit cycles are collected. Without, none are looked for.
 
     Returns:
-        For each start the row of its point; -1 if it came to none, -2 if it is outside of the box, -3 if it
-        rests where no point is known, on a continuum of them; and where it is at the end, `(start, 2)`.
+        For each start the row of its point; -1 if it came to nothing, -2 if it is outside of the box, -3 if
+        it rests where no point is known, on a continuum of them, and -4 if it is on a limit cycle.
     """
-    held = _Held(field, points[holds], radius[holds], *box, sign=1 if duration > 0 else -1)
-    size = float((box[1] - box[0]).max())
+    sign, size = 1 if duration > 0 else -1, float((box[1] - box[0]).max())
+    held = _Held(field, points[holds], radius[holds], *box, sign=sign)
     label, end = torch.full_like(x0[:, 0], -1, dtype=torch.int64), x0.clone()
     for part in ROUNDS:
-        rows = label == -1
-        if not bool(rows.any()):
+        rows, last = (label == -1).nonzero()[:, 0], part == ROUNDS[-1]
+        if not len(rows):
             break
         times = part * abs(duration) * torch.tensor([0.5, 0.75, 1.0], dtype=x0.dtype)
         path = integrate(held, end[rows], times, tolerance=TOLERANCE)
         # what has not come to stay may only be passing by
-        near = (torch.cdist(path, points) <= radius).all(0) & (holds | (part == ROUNDS[-1]))
+        near = (torch.cdist(path, points) <= radius).all(0) & (holds | last)
         inside = ((path[-1] >= box[0]) & (path[-1] <= box[1])).all(-1)
         rests = (path[-1] - path[-2]).norm(dim=-1) <= REST * size
-        free = torch.where(inside, torch.where(rests & (part == ROUNDS[-1]), -3, -1), -2)
+        free = torch.where(inside, torch.where(rests & last, -3, -1), -2)
         come = near.to(torch.int8).argmax(-1) if len(points) else free
         label[rows], end[rows] = torch.where(near.any(-1), come, free), path[-1]
-    return label.numpy(), end
-
-
-def cycles(
-    field: VectorField, ends: list[tuple[int, Tensor]], box: tuple[Tensor, Tensor], duration: float
-) -> tuple[list[tuple[np.ndarray, float, str]], int]:
-    """The limit cycles on which trajectories have ended.
-
-    Args:
-        field: A planar vector field.
-        ends: States that came to no point, `(start, 2)`, with the direction of time in which they did not.
-        box: Corners, `(2,)` each.
-        duration: How long each is followed in search of a return: no cycle has a longer period.
-
-    Returns:
-        Curves `(phase, 2)` with period and type, "stable", "unstable" or "non-hyperbolic"; and how many of
-        the states lie on none of them.
-    """
-    none = torch.zeros(0, 2, dtype=torch.float64)
-    found: list[tuple[np.ndarray, float, str]] = []
-    lost, failures = 0, 0
-    for sign, states in ends:
-        for x in states:
-            if any(_on(curve, x) for curve, _, _ in found):
-                continue
-            held = _Held(field, none, none[:, 0], *box, sign=sign)
-            loop = _loop(held, x, duration) if failures < FAILURES else None
-            if loop is None:
-                lost, failures = lost + 1, failures + 1
-                continue
-            curve, period = loop
-            # backward in time it is run through the other way
-            curve = curve if sign > 0 else np.roll(curve[::-1], 1, 0)
-            orbits = periodic_orbits(
-                field,
-                x[None],
-                candidates=0,
-                known=torch.from_numpy(curve)[None],
-                known_period=torch.tensor([period], dtype=torch.float64),
-            )
-            new = [
-                (orbits.point.values[i], float(orbits.period[i]), _stability(str(orbits.kind.values[i])))
-                for i in range(orbits.sizes["orbit"])
-            ]
-            known = [curve for curve, _, _ in found]
-            found += [row for row in new if not any(_on(old, torch.from_numpy(row[0][0])) for old in known)]
-            if not any(_on(curve, x) for curve, _, _ in found):
-                lost, failures = lost + 1, failures + 1
-    return sorted(found, key=lambda row: row[1]), lost
-
-
-def _stability(kind: str) -> str:
-    return kind.split()[0] if kind != "non-hyperbolic" else kind
-
-
-def _on(curve: np.ndarray, x: Tensor) -> bool:
-    """Whether a state lies on a closed curve, of which 64 points are known."""
-    gap = np.linalg.norm(curve - np.roll(curve, 1, 0), axis=-1).max()
-    return bool(np.linalg.norm(curve - x.numpy(), axis=-1).min() <= gap)
+        if cycles is not None and part != ROUNDS[0]:
+            rows = (label == -1).nonzero()[:, 0]
+            label[rows[cycles.hold(end[rows], sign)]] = -4
+    return label.numpy()
 
 
 def _loop(field: _Held, x: Tensor, duration: float) -> tuple[np.ndarray, float] | None:

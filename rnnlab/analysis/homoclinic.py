@@ -67,10 +67,10 @@ def homoclinic_regions(
     ]
     x0 = torch.cartesian_prod(*ticks)
     sense = np.zeros(len(x0))
-    onward, _ = fates(field, x0, points, sinks, radius, box, duration)
+    onward = fates(field, x0, points, sinks, radius, box, duration)
     rows = np.flatnonzero(onward == point)
     if len(rows):
-        back, _ = fates(field, x0[torch.from_numpy(rows)], points, sources, radius, box, -duration)
+        back = fates(field, x0[torch.from_numpy(rows)], points, sources, radius, box, -duration)
         rows = rows[back == point]
     if len(rows):
         sense[rows] = _sense(field, x0[torch.from_numpy(rows)], points[point], duration)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnnlab.analysis.certified import certified_fixed_points
 from rnnlab.analysis.closed_curves import closed_curves
-from rnnlab.analysis.fates import cycles, fates
+from rnnlab.analysis.fates import Cycles, fates
 from rnnlab.analysis.homoclinic import homoclinic_regions
 from rnnlab.analysis.planar_points import TYPES, PlanarPoint, nearly_degenerate, planar_points
 from rnnlab.analysis.roots import Zeros
@@ -255,16 +255,19 @@ def _orbits(
     # a cycle around a point of index 1 may be too small for the grid
     rings = [p.point + 1.5 * r * ring for p, r in zip(points, radius, strict=True) if p.index >= 1]
     x0 = torch.cat([x0, *rings])
-    onward, ahead = fates(system, x0, places, sinks, radius, box, time)
-    back, behind = fates(system, x0, places, sources, radius, box, -time)
-    ends = [(1, ahead[torch.from_numpy(onward == -1)]), (-1, behind[torch.from_numpy(back == -1)])]
-    loops, unsettled = cycles(system, ends, box, time)
+    cycles = Cycles(system, box, time)
+    onward = fates(system, x0, places, sinks, radius, box, time, cycles)
+    back = fates(system, x0, places, sources, radius, box, -time, cycles)
     regions = [
         (places[i], region.share, region.start)
         for i in np.flatnonzero(types == "codimension 2").tolist()
         for region in homoclinic_regions(system, i, places, sinks, sources, radius, box, time)
     ]
-    return loops, regions, {"leaves": bool((onward == -2).any()), "unsettled": unsettled}
+    counted = {
+        "leaves": bool((onward == -2).any()),
+        "unsettled": int((onward == -1).sum() + (back == -1).sum()),
+    }
+    return sorted(cycles.found, key=lambda row: row[1]), regions, counted
 
 
 def _pace(system: Any, places: Tensor, slope: float) -> float:

@@ -110,7 +110,7 @@ def _members(dataset: xr.Dataset) -> str:
     found = members.numbers(dataset)
     alive, names = found["alive"][-1], members.scored(found)
     rows = [
-        (i, *(f"{found[name][-1, i]:.4g}" for name in names), "" if alive[i] else "stopped")
+        (i, *(words.number(found[name][-1, i]) for name in names), "" if alive[i] else "stopped")
         for i in members.ranking(dataset)
     ]
     heads = ("member", *names, "")

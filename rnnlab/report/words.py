@@ -156,7 +156,7 @@ def list_fixed_points(look: xr.Dataset) -> list[tuple[str, ...]]:
         own = eigenvalue[p, i][np.isfinite(eigenvalue[p, i])]
         leading = own[np.argmax(own.real if is_flow(looks) else np.abs(own))] if len(own) else np.nan
         count = str(int(unstable[p, i])) if unstable[p, i] >= 0 else "?"
-        known = (_number(residual[p, i], 2), _number(error[p, i], 2))
+        known = (number(residual[p, i], 2), number(error[p, i], 2))
         rows.append((looks.names[p], _few(y[p, i]), kind[p, i] or "?", count, _complex(leading), *known))
     return rows
 
@@ -196,11 +196,11 @@ def describe_lyapunov(look: xr.Dataset) -> list[tuple[str, str, str, str]]:
         else:
             words = "neither to within three standard errors"
         numbers = [
-            _number(v) + (f" ± {e:.1g}" if np.isfinite(e) else "")
+            number(v) + (f" ± {e:.1g}" if np.isfinite(e) else "")
             for v, e in zip(value[p, :SHOWN], error[p, :SHOWN], strict=True)
         ]
         more = [f"and {value.shape[1] - SHOWN} more"] if value.shape[1] > SHOWN else []
-        rows.append((name, words, ", ".join(numbers + more), _number(dimension[p], 3)))
+        rows.append((name, words, ", ".join(numbers + more), number(dimension[p], 3)))
     return rows
 
 
@@ -249,7 +249,7 @@ def describe_attractors(look: xr.Dataset) -> list[tuple[str, str, str, str, str]
                 for o in range(least.shape[-1])
                 if np.isfinite([least[p, a, o], most[p, a, o]]).all()
             ]
-            rows.append((name, what, part, "; ".join(spans[:SHOWN]), _number(leading[p, a])))
+            rows.append((name, what, part, "; ".join(spans[:SHOWN]), number(leading[p, a])))
         total = max(int((kind[p] != "").sum()), 1)
         for what in list(KINDS)[-2:]:
             if share := int((kind[p] == what).sum()):
@@ -288,7 +288,7 @@ def describe_contraction(look: xr.Dataset) -> list[tuple[str, str, str, str, str
                 words = "not contracting in this norm"
             else:
                 words = "not known: the bound is too wide"
-            numbers = (_number(upper[p, n]), _number(sampled[p, n]), _number(rate[p, n]))
+            numbers = (number(upper[p, n]), number(sampled[p, n]), number(rate[p, n]))
             rows.append((name, str(norm), *numbers, words))
     return rows
 
@@ -325,7 +325,7 @@ def describe_members(dataset: xr.Dataset, rows: xr.Dataset | None = None) -> lis
             count = f"{counts[i]} ({100 * counts[i] / len(own):.0f} %)"
             listed = ", ".join(map(str, which[:MEMBERS])) + (", ..." if len(which) > MEMBERS else "")
             own_loss = loss[which][np.isfinite(loss[which])]
-            median = _number(float(np.median(own_loss))) if len(own_loss) else ""
+            median = number(float(np.median(own_loss))) if len(own_loss) else ""
             said.append((name, str(names[i]), count, listed, median))
     return said
 
@@ -334,7 +334,8 @@ def _one(look: xr.Dataset, *needs: str) -> Looks:
     return Looks.of(look.expand_dims("look"), "the last look", needs, observable=None)
 
 
-def _number(value: float, digits: int = 4) -> str:
+def number(value: float, digits: int = 4) -> str:
+    """A number as it is written, and nothing where there is none."""
     return "" if np.isnan(value) else f"{value:.{digits}g}"
 
 

@@ -234,9 +234,9 @@ def test_fixed_points_are_known_where_the_gate_is_all_but_shut():
 
 
 def test_what_rounding_hides_is_undecided():
-    border = np.array([[0.5, 1e-14], [-0.1, -1e-9], [1e-17, 1e-17]])
-    rate = np.array([[0.5, 1e-14], [-0.1, -1e-9], [1e-17 + 1j, 1e-17 - 1j]])
-    assert members._types(border, rate).tolist() == ["undecided", "sink", "undecided"]
+    border = np.array([[0.5, 1e-14], [-0.1, -1e-9], [1e-17, 1e-17], [-1e-20, -2e-20]])
+    rate = np.array([[0.5, 1e-14], [-0.1, -1e-9], [1e-17 + 1j, 1e-17 - 1j], [-1e-20, -2e-20]])
+    assert members._types(border, rate).tolist() == ["undecided", "sink", "undecided", "sink"]
 
 
 def test_topologies_are_counted_run_by_run():
