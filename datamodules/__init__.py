@@ -10,6 +10,7 @@ from datamodules.planar import Planar
 from datamodules.ring_attractor import RingAttractor
 from datamodules.sine import Sine
 from datamodules.symbols import Symbols
+from datamodules.teacher_forced import TeacherForced
 
 __all__ = [
     "Adding",
@@ -22,4 +23,5 @@ __all__ = [
     "RingAttractor",
     "Sine",
     "Symbols",
+    "TeacherForced",
 ]

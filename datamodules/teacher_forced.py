@@ -19,9 +19,9 @@ class TeacherForced(Task):
     """Another task, with the wanted output of the step before as an input.
 
     In training the network sees y_{t-1} of the data; left alone it sees its own y_{t-1}, and is another
-    dynamical system (Ribeiro et al. 2020, Fig. 2). `feedback` closes the loop: callbacks with
-    `generation=true` look at the network so. Before the first step y is zero. Classes come as one-hot vectors,
-    and the network's own are the likeliest.
+    dynamical system (Ribeiro et al. 2020, Fig. 2): `ClosedLoop(model, partial(task.feedback, u=u))` under the
+    held input u. Before the first step y is zero. Classes come as one-hot vectors, and the network's own are
+    the likeliest.
 
     Args:
         task: The task, with targets at every step.
