@@ -87,7 +87,8 @@ def _continued(cfg: DictConfig, saved: DictConfig, overrides: list[str], run_dir
     """The saved config with what may change from one session to the next taken from the command line."""
     free = ("trainer.", "callbacks.", "logger", "threads", "run_dir", "ckpt_path", "checkpoint.")
     if not any(o for o in overrides if not o.lstrip("+~").startswith(free)):
-        dots = [o for o in overrides if o.startswith(("trainer.", "callbacks.", "threads", "checkpoint."))]
+        given = [o.lstrip("+") for o in overrides]
+        dots = [o for o in given if o.startswith(("trainer.", "callbacks.", "threads", "checkpoint."))]
         merged = OmegaConf.merge(saved, OmegaConf.from_dotlist(dots))
         assert isinstance(merged, DictConfig)
         if any(o.startswith("logger") for o in overrides):

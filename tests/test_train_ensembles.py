@@ -138,7 +138,9 @@ def test_numbers_that_are_no_longer_there_leave_gaps(cli, tmp_path):
     arguments = (*CASES["gru"], "model=gru", "optim=adam", "logger=none", "callbacks=none", "trainer=cpu")
     arguments += ("ensemble=2", "+optim.record_every=1")
     assert cli(*arguments, "trainer.max_epochs=2", "run_dir=run")[0] == 0
-    code, _, err = cli("run_dir=run", "ckpt_path=last", "trainer.max_epochs=3", "trainer.limit_val_batches=0")
+    code, _, err = cli(
+        "run_dir=run", "ckpt_path=last", "trainer.max_epochs=3", "+trainer.limit_val_batches=0"
+    )
     assert code == 0, err
     seen = open_run(tmp_path / "run").members.sel(quantity="val/loss")
     assert seen.isnull().all("member").values.tolist() == [False, False, True]
