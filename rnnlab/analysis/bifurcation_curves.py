@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rnnlab.analysis import normal_forms
 from rnnlab.analysis.arclength import correct
-from rnnlab.analysis.critical_points import Critical, Equations, Family, Kind, equations
+from rnnlab.analysis.critical_points import Critical, Equations, Family, Kind, equations, plane
 from rnnlab.analysis.stability import leading_first
 from rnnlab.analysis.states import check_states, one_thread, to_numpy
 from rnnlab.systems import is_flow, jacobian, law
@@ -98,7 +98,7 @@ def bifurcation_curve(
         ...     def velocity(self, x):
         ...         return self.p + self.q * x - x**3
         >>> box = (-1, 1), (-1, 1)
-        >>> found = bifurcation_curve(Cusp, torch.tensor([0.6]).double(), (-0.4, 1.0), box)
+        >>> found = bifurcation_curve(Cusp, torch.tensor([0.5]).double(), (-0.3, 0.8), box)
         >>> found.special_type.values.tolist(), found.special_second.abs().round(9).values.tolist()
         (['cusp'], [0.0])
     """
@@ -208,14 +208,12 @@ class _Curve:
     def renewed(self, z: Tensor) -> tuple[_Curve, Tensor]:
         """The curve with v normalised for this place, and z there."""
         point = self.split(z)
-        v = point.vector / point.vector.norm()
-        rows = v[None]
+        rows = point.vector[None] / point.vector.norm()
         if self.equations.kind == "Hopf":
-            across = jacobian(self.equations.family(*point.parameter.unbind()), point.x) @ v
-            across = across - (across @ v) * v
-            rows = torch.stack((v, across / across.norm()))
+            A = jacobian(self.equations.family(*point.parameter.unbind()), point.x)
+            rows = plane(A, point.vector, A @ point.vector)
         curve = replace(self, equations=replace(self.equations, rows=rows))
-        return curve, curve.join(point._replace(vector=v))
+        return curve, curve.join(point._replace(vector=rows[0]))
 
 
 class _Place(NamedTuple):
@@ -261,9 +259,10 @@ def _place(curve: _Curve, z: Tensor, forward: Tensor, before: _Place | None) -> 
         omega = torch.sqrt(square.clamp(min=0))
         critical = ((values - 1j * omega).abs()).argsort()[:1]
         critical = torch.cat((critical, (values - values[critical].conj()).abs().argsort()[:1]))
-        coefficient = math.nan
-        if float(square) > 0 and bool((values.imag > 0).any()):
-            coefficient = normal_forms.hopf(system, x).coefficient
+        try:
+            coefficient = normal_forms.hopf(system, x).coefficient if float(square) > 0 else math.nan
+        except (ValueError, RuntimeError):  # a real pair, or a zero eigenvalue beside it
+            coefficient = math.nan
         conditions = {"generalised Hopf": coefficient, "Bogdanov-Takens": float(square)}
     rest = np.delete(np.real(to_numpy(values)), to_numpy(critical))
     return _Place(
@@ -396,7 +395,11 @@ def _outward(here: _Place) -> bool:
 def _settled(there: _Place) -> _Place:
     """The same place with equations normalised for it."""
     curve, z = there.curve.renewed(there.z)
-    tangent = _tangent(curve(z)[1], there.tangent)
+    # which way v points has changed, so it does not tell which way is forward
+    n = there.right.shape[-1]
+    forward = there.tangent.clone()
+    forward[n : 2 * n] = 0
+    tangent = _tangent(curve(z)[1], forward)
     return there if tangent is None else there._replace(curve=curve, z=z, tangent=tangent)
 
 
@@ -432,20 +435,21 @@ def _special(here: _Place, there: _Place) -> list[_Place] | None:
 
     found: list[_Place] = []
     try:
+        low, high = sorted((here.unstable, there.unstable))
         for name in here.conditions:
             a, b = here.conditions[name], there.conditions[name]
-            # poles are no zeros: the Lyapunov coefficient has one at a Bogdanov-Takens point
-            if a * b < 0 and (name != "generalised Hopf" or there.conditions["Bogdanov-Takens"] > 0):
+            # the Lyapunov coefficient changes its sign also where it is infinite
+            pole = there.conditions["Bogdanov-Takens"] <= 0 or (high - low) % 2 == 1
+            if a * b < 0 and not (name == "generalised Hopf" and pole):
                 found.append(root(lambda place, n=name: place.conditions[n])._replace(special=name))
-        low, high = sorted((here.unstable, there.unstable))
-        crossed = high - low - any(place.special == "Bogdanov-Takens" for place in found)
-        if crossed and not (_hopf(here) and found):
+        takens = any(place.special == "Bogdanov-Takens" for place in found)
+        crossed = 0 if takens and _hopf(here) else high - low - takens
+        if crossed > 2 or (crossed == 1 and not _hopf(here)):
+            return None
+        if crossed:
             place = root(lambda place: float(place.growth[high - 1]))
             pair = crossed == 2
-            name = ("Hopf-Hopf" if pair else "zero-Hopf") if _hopf(here) else "zero-Hopf"
-            if crossed > 2 or (not _hopf(here) and not pair):
-                return None
-            found.append(place._replace(special=name))
+            found.append(place._replace(special="Hopf-Hopf" if pair and _hopf(here) else "zero-Hopf"))
     except (_LostError, ValueError):
         return None
     return sorted(found, key=lambda place: float(here.tangent @ (place.z - here.z)))

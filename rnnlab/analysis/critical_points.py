@@ -43,7 +43,7 @@ class Equations:
     Args:
         family: The vector field for values of the parameters, tensors without axes.
         kind: "saddle-node" or "Hopf".
-        rows: Vectors that normalise v: rows[0] . v = 1 and, for Hopf, rows[1] . v = 0.
+        rows: Vectors that normalise v: rows[0] . v = 1 and, for Hopf, rows[1] . v = 0; of length one.
 
     References:
         Roose and Hlavacek, "A direct method for the computation of Hopf bifurcation points", SIAM J. Appl.
@@ -78,6 +78,16 @@ class Equations:
         return self.residual(z), torch.func.jacfwd(self.residual)(z)
 
 
+def plane(A: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Orthonormal vectors `(2, state)` that span what two span, the one that A stretches most first.
+
+    Where a pair of eigenvalues comes to zero the other one becomes the null vector, which must not be v: any
+    frequency would do for it.
+    """
+    E = torch.linalg.qr(torch.stack((first, second), 1))[0]
+    return torch.linalg.svd(A @ E)[2] @ E.T
+
+
 def equations(family: Family, x: Tensor, parameter: Tensor, kind: Kind) -> tuple[Equations, Tensor] | None:
     """The equations with their guess from a state where an eigenvalue (a pair) is nearly critical.
 
@@ -94,12 +104,8 @@ def equations(family: Family, x: Tensor, parameter: Tensor, kind: Kind) -> tuple
         best = int(values.real.abs().argmin())
         if not bool(values[best].imag > 0):
             return None
-        # real and imaginary part span the plane; the turn makes them orthogonal, the larger one first
-        q = vectors[:, best]
-        q = q * torch.exp(-0.5j * torch.angle((q * q).sum()))
-        v = q.real / q.real.norm()
-        other = q.imag - (q.imag @ v) * v
-        rows, square = torch.stack((v, other / other.norm())), values[best].imag ** 2
+        rows = plane(A, vectors[:, best].real, vectors[:, best].imag)
+        v, square = rows[0], values[best].imag ** 2
     made = Equations(family, kind, rows)
     return made, made.join(Critical(x, parameter, v, square))
 

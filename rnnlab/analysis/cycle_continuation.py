@@ -125,8 +125,8 @@ def cycle_continuation(
         >>> turn = 2 * math.pi * torch.arange(16).double() / 16
         >>> circle = torch.stack((turn.cos(), turn.sin()), -1)  # mu = 1, period 2 pi / omega = pi
         >>> found = cycle_continuation(lambda mu: Hopf(mu, 2.0), circle, 3.1, (1.0, -1.0))
-        >>> found.ended.values.tolist(), abs(round(found.ended_parameter.values[1], 9))
-        (['left the span', 'Hopf'], 0.0)
+        >>> found.ended.values.tolist(), found.ended_parameter.values.round(9).tolist()
+        (['left the span', 'Hopf'], [1.0, 0.0])
     """
     start, stop, first = _check(family, x0, period, span, at, max_period, max_steps, max_step, accuracy)
     with one_thread(), tqdm(disable=not progress, desc=f"cycles over {name}", unit=" steps") as bar:

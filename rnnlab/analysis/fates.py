@@ -13,6 +13,7 @@ from rnnlab.systems import VectorField
 ROUNDS = (1 / 8, 1 / 4, 1.0)  # parts of the duration after which what has come to an end is done with
 TOLERANCE = 1e-6  # of trajectories that only have to tell where they end
 CLOSED = 0.1  # miss of a return, relative to the size of the loop, from which a cycle is looked for
+EDGE = 1e-3  # distance from the box, relative to it, that is not outside: sinks may lie on its edge
 REST = 1e-5  # way in a quarter of the time, relative to the box, that is none
 FAILURES = 2  # trajectories that lead to no cycle, after which no more are looked into
 SAMPLES = 4000  # of a trajectory in which returns are looked for
@@ -31,8 +32,8 @@ class _Held:
         square = (x[..., None, :] - self.points).square().sum(-1)
         beyond = torch.maximum(self.low - x, x - self.high).clamp(min=0) / (self.high - self.low)
         v = self.field.velocity(x)
-        # what runs away must not do so in finite time
-        outside = 100 * beyond.square().sum(-1) * (1 + v.norm(dim=-1))
+        # what runs away must not do so in finite time; smooth, or else the steps would be short
+        outside = 100 * beyond.square().sum(-1).square() * (1 + v.norm(dim=-1))
         brake = (square / (square + self.square)).prod(-1) / (1 + outside)
         return self.sign * brake[..., None] * v
 
@@ -138,7 +139,7 @@ def fates(
         path = integrate(held, end[rows], times, tolerance=TOLERANCE)
         # what has not come to stay may only be passing by
         near = (torch.cdist(path, points) <= radius).all(0) & (holds | last)
-        inside = ((path[-1] >= box[0]) & (path[-1] <= box[1])).all(-1)
+        inside = ((path[-1] >= box[0] - EDGE * size) & (path[-1] <= box[1] + EDGE * size)).all(-1)
         rests = (path[-1] - path[-2]).norm(dim=-1) <= REST * size
         free = torch.where(inside, torch.where(rests & last, -3, -1), -2)
         come = near.to(torch.int8).argmax(-1) if len(points) else free

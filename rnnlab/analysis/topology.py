@@ -32,7 +32,9 @@ COUNTS = {
     "centres": "centre",
     "undecided": "undecided",
 }
-LONGEST = 500.0  # default of `duration`, in units of 1 / the typical slope
+LONGEST = 500.0  # default of `duration`, in units of 1 / the typical slope,
+SETTLED = 20.0  # at least so many units of 1 / the slowest rate at a point, and of a map so many steps
+LEAST_STEPS, MOST_STEPS = 4000, 20_000
 SHORTEST = 0.1  # length of a pseudo-line attractor, relative to the box
 LOOK = 16  # starts along each axis in search of slow points
 
@@ -82,7 +84,8 @@ def topology(
         near: Threshold for `nearly`: on eigenvalues relative to the typical slope, on distances relative to
             the box.
         duration: Time, or steps of a map, for which starts are followed. Default: 500 over the typical slope,
-            or that at a fixed point if it is smaller (down to a 20th); 4000 steps of a map.
+            or that at a fixed point if it is smaller (down to a 20th), and up to ten times that where the
+            slowest eigenvalue asks for it; 4000 to 20 000 steps of a map.
         starts: Number of starts in search of cycles, on a square grid.
         line_speed: Speed below which a place is slow, relative to the median.
         resolution, max_boxes: See `certified_fixed_points`.
@@ -246,10 +249,12 @@ def _orbits(
     size = float((box[1] - box[0]).max())
     radius = _radii(points, size)
     if not is_flow(system):
-        loops, unsettled = closed_curves(system, x0, places, radius, int(duration or 4000))
+        loops, unsettled = closed_curves(
+            system, x0, places, radius, int(duration or _while(system, points, slope))
+        )
         outside = (system.step(x0) < box[0]) | (system.step(x0) > box[1])
         return loops, [], {"leaves": bool(outside.any()), "unsettled": unsettled}
-    time = duration or LONGEST / _pace(system, places, slope)
+    time = duration or _while(system, points, slope)
     angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
     ring = torch.stack((angle.cos(), angle.sin()), -1)
     # a cycle around a point of index 1 may be too small for the grid
@@ -270,10 +275,17 @@ def _orbits(
     return sorted(cycles.found, key=lambda row: row[1]), regions, counted
 
 
-def _pace(system: Any, places: Tensor, slope: float) -> float:
-    """The slowest of the typical slope and those at fixed points, within limits: what sets the time scale."""
-    there = torch.linalg.matrix_norm(Zeros(system).slope(places), 2) if len(places) else places[:, 0]
-    return min([slope, *there[there > slope / 20].tolist()])
+def _while(system: Any, points: Sequence[PlanarPoint], slope: float) -> float:
+    """How long starts are followed: long beside what is usual, and beside the slowest rate at a point."""
+    flow = is_flow(system)
+    certified = np.array([p.eigenvalue for p in points if p.certified], dtype=complex).reshape(-1, 2)
+    rates = np.abs(certified.real if flow else np.abs(certified) - 1)
+    slowest = SETTLED / max(float(rates.min(initial=math.inf)), 1e-300)
+    if not flow:
+        return min(max(LEAST_STEPS, slowest), MOST_STEPS)
+    sizes = np.abs(certified).max(-1)
+    usual = LONGEST / min([slope, *sizes[sizes > slope / 20]])
+    return min(max(usual, slowest), 10 * usual)
 
 
 def _radii(points: Sequence[PlanarPoint], size: float) -> Tensor:

@@ -245,13 +245,20 @@ def test_more_units_are_seen_on_a_plane_that_says_so():
     np.testing.assert_allclose(radius, np.linalg.norm(seen.forecast, axis=-1), atol=1e-9)
 
 
+def test_a_degenerate_point_is_counted_as_undecided():
+    seen = look(Told(lambda x: x - 0.5 * x**3))
+    assert len(seen.type) == 0
+    assert seen.undecided.item() == 1
+    assert (seen.signature.item(), seen.flow_signature.item()) == ("1 undecided", "1 undecided")
+
+
 def test_forecasts_may_be_short():
     assert look(Told(turning), steps=4).forecast.shape == (2, 4, 2)
 
 
 def test_states_that_run_away_do_no_harm():
     matrix = 1e30 * np.eye(3)
-    x0 = torch.ones(2, 3, dtype=torch.float64)
+    x0 = torch.ones(1, 3, dtype=torch.float64)
     seen = portrait(HeldInput(Linear(matrix), SILENCE), x0, steps=30, resolution=4)
     assert seen.cycles.item() == 0
     assert not np.isfinite(seen.forecast[:, -1]).any()

@@ -3,20 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rnnlab.analysis import certified_fixed_points
+from rnnlab.studies import gru_bifurcations as study
 from rnnlab.studies.gru_atlas.cases import cases, flow
-from rnnlab.studies.gru_bifurcations import (
-    SaddleNodes,
-    counts_of_biases,
-    curves_of_biases,
-    main,
-    nearest_saddle_nodes,
-    rotated,
-    saddle_node_table,
-)
+from rnnlab.studies.gru_bifurcations import SaddleNodes, curves_of_biases, nearest_saddle_nodes, rotated
 from rnnlab.systems import jacobian
 
 ONE = torch.eye(12, dtype=torch.float64)
@@ -101,16 +95,31 @@ def test_counts_change_across_the_curves_only():
 
 
 @pytest.mark.slow
-def test_the_study_makes_what_it_says(tmp_path, capsys):
-    main(["--out", str(tmp_path)])
+def test_the_study_makes_what_it_says(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "cases", lambda: {name: cases()[name] for name in ("ii", "xiv")})
+    monkeypatch.setattr(study, "SAMPLES", 5)
+    study.main(["--out", str(tmp_path)])
     out = capsys.readouterr().out
     assert f"Hopf bifurcation at {math.acos(2 / 3):.10f}" in out
     assert "saddle-node on the cycle at 0.1478220707" in out
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"figure_5.csv", "figure_5.png", "saddle_nodes.csv", "regions.png", "codimension_2.csv"}
-    near = saddle_node_table()
+    near = pd.read_csv(tmp_path / "saddle_nodes.csv")
+    # nothing collides in ii; the four saddle-nodes of xiv, along each bias
+    assert set(near["case"]) == {"xiv"}
+    assert (near[near.parameter == "bh1"].distance.abs() < 0.03).sum() == 4
     assert float(near.residual.max()) < 1e-12
-    samples = counts_of_biases()
-    # index sum
+    assert set(near.published) == {4}
+    special = pd.read_csv(tmp_path / "codimension_2.csv")
+    assert special.type.value_counts().to_dict() == {"Bogdanov-Takens": 16, "cusp": 4}
+    cycle = pd.read_csv(tmp_path / "figure_5.csv")
+    assert cycle.period.is_monotonic_increasing
+
+
+def test_counts_are_certified(monkeypatch):
+    monkeypatch.setattr(study, "SAMPLES", 3)
+    samples = study.counts_of_biases()
+    # index sum; one source, beside a cycle, in the middle
     assert set((samples.sinks + samples.sources - samples.saddles).values) == {1}
     assert int(samples.undecided.sum()) == 0
+    assert [int(samples[name][4]) for name in ("first", "sinks", "sources", "saddles")] == [0, 0, 1, 0]
