@@ -499,7 +499,7 @@ def test_help_lists_the_choices(cli):
     assert code == 0
     for word in (
         "model: elman, gru, lstm, ornn, slstm",
-        "task: fitzhugh_nagumo, line_attractor, ring_attractor, sine",
+        "task: adding, copy_memory, fitzhugh_nagumo, flip_flop, line_attractor, ring_attractor, sine",
         "ckpt_path=last",
         "python train.py -m",
     ):

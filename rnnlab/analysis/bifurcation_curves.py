@@ -99,7 +99,7 @@ def bifurcation_curve(
         ...         return self.p + self.q * x - x**3
         >>> box = (-1, 1), (-1, 1)
         >>> found = bifurcation_curve(Cusp, torch.tensor([0.5]).double(), (-0.3, 0.8), box)
-        >>> found.special_type.values.tolist(), found.special_second.abs().round(9).values.tolist()
+        >>> found.special_type.values.tolist(), abs(found.special_second).round(9).values.tolist()
         (['cusp'], [0.0])
     """
     low, high = _check(box, kind, max_steps, max_step)

@@ -259,7 +259,7 @@ def _orbits(
     ring = torch.stack((angle.cos(), angle.sin()), -1)
     # a cycle around a point of index 1 may be too small for the grid
     rings = [p.point + 1.5 * r * ring for p, r in zip(points, radius, strict=True) if p.index >= 1]
-    x0 = torch.cat([x0, *rings])
+    x0 = torch.minimum(torch.maximum(torch.cat([x0, *rings]), box[0]), box[1])
     cycles = Cycles(system, box, time)
     onward = fates(system, x0, places, sinks, radius, box, time, cycles)
     back = fates(system, x0, places, sources, radius, box, -time, cycles)
@@ -279,7 +279,7 @@ def _while(system: Any, points: Sequence[PlanarPoint], slope: float) -> float:
     """How long starts are followed: long beside what is usual, and beside the slowest rate at a point."""
     flow = is_flow(system)
     certified = np.array([p.eigenvalue for p in points if p.certified], dtype=complex).reshape(-1, 2)
-    rates = np.abs(certified.real if flow else np.abs(certified) - 1)
+    rates = np.abs(np.real(certified) if flow else np.abs(certified) - 1)
     slowest = SETTLED / max(float(rates.min(initial=math.inf)), 1e-300)
     if not flow:
         return min(max(LEAST_STEPS, slowest), MOST_STEPS)

@@ -42,6 +42,7 @@ ANGLE = 0.2  # of the rotation in the plane of biases
 SIDE = 0.6  # of that plane: both biases from -SIDE to SIDE
 SAMPLES = 13  # points of the plane, each way, where fixed points are counted
 STARTS = 31  # of Newton's method along each axis, for saddle-nodes
+NEAR = 0.1  # distance up to which they are put into the table
 REACH = 0.5  # how far from the printed value of a bias saddle-nodes are looked for
 SINGULAR = 1e-5  # ratio of singular values below which equations count as singular
 SAME = 1e-4  # distance below which two are one
@@ -180,7 +181,12 @@ def nearest_saddle_nodes(parameters: Tensor, direction: Tensor, reach: float = R
 
 
 def saddle_node_table() -> pd.DataFrame:
-    """For the cases of Table 3 with collisions: the nearest saddle-node of each kind along each bias."""
+    """For the cases of Table 3 with collisions: all of them that are near along each bias.
+
+    Returns:
+        A table with the columns of `nearest_saddle_nodes` and `case`, `parameter`, its `printed` value, the
+        `value` of the collision, and how many of its type the paper counts (`published`).
+    """
     found = []
     for name, case in cases().items():
         wanted = {
@@ -197,7 +203,8 @@ def saddle_node_table() -> pd.DataFrame:
             near.insert(0, "case", name)
             near.insert(6, "value", near["printed"] + near["distance"])
             near["published"] = [wanted[kind] for kind in near["type"]]
-            found.append(near[near["distance"].abs() <= 0.1])
+            near = near[near["distance"].abs() <= NEAR]
+            found += [near] if len(near) else []
     return pd.concat(found, ignore_index=True)
 
 
@@ -268,7 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{cycle.ended.values[1]} at {died:.10f}; period ~ distance^{cycle.ended_rate.values[1]:.3f}")
     near = saddle_node_table()
     save_table(near, out / "saddle_nodes.csv")
-    print(f"{len(near)} saddle-nodes within 0.1 of a printed bias, in {near['case'].nunique()} cases")
+    print(f"{len(near)} saddle-nodes within {NEAR} of a printed bias, in {near['case'].nunique()} cases")
     curves, samples = curves_of_biases(), counts_of_biases()
     save_png(bifurcation_set(curves, samples=samples), out / "regions.png")
     special = [
