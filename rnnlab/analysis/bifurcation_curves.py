@@ -15,7 +15,15 @@ from tqdm import tqdm
 
 from rnnlab.analysis import normal_forms
 from rnnlab.analysis.arclength import correct
-from rnnlab.analysis.critical_points import Critical, Equations, Family, Kind, equations, plane
+from rnnlab.analysis.critical_points import (
+    Critical,
+    Equations,
+    Family,
+    Kind,
+    check_differentiable,
+    equations,
+    plane,
+)
 from rnnlab.analysis.stability import leading_first
 from rnnlab.analysis.states import check_states, one_thread, to_numpy
 from rnnlab.systems import is_flow, jacobian, law
@@ -103,7 +111,7 @@ def bifurcation_curve(
         (['cusp'], [0.0])
     """
     low, high = _check(box, kind, max_steps, max_step)
-    x, parameter = _beginning(family, x0, start)
+    x, parameter = _beginning(family, x0, start, high - low)
     with one_thread(), tqdm(disable=not progress, desc=f"{kind} curve", unit=" steps") as bar:
         guess = equations(family, x, parameter, kind)
         curve = None if guess is None else _Curve(guess[0], low, high - low)
@@ -147,7 +155,9 @@ def _check(
     return sides[:, 0], sides[:, 1]
 
 
-def _beginning(family: Family, x0: Tensor, start: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def _beginning(
+    family: Family, x0: Tensor, start: tuple[float, float], sides: Tensor
+) -> tuple[Tensor, Tensor]:
     parameter = torch.as_tensor(start, dtype=torch.float64)
     if parameter.shape != (2,) or not bool(parameter.isfinite().all()):
         raise ValueError(f"start={start} is not possible: give two finite numbers.")
@@ -157,23 +167,7 @@ def _beginning(family: Family, x0: Tensor, start: tuple[float, float]) -> tuple[
     check_states(system, x0[None])
     if not is_flow(system):
         raise ValueError("the family is one of maps: give vector fields, as `ContinuousTime` makes them.")
-    # at a special state, such as 0, the derivative may vanish whatever is dropped
-    x = x0 + 0.1 * torch.arange(1, len(x0) + 1, dtype=x0.dtype).cos()
-    h = 1e-6
-
-    def rule(p: Tensor) -> Tensor:
-        return law(family(*p.unbind()))(x)
-
-    rough = torch.stack([(rule(parameter + e) - rule(parameter - e)) / (2 * h) for e in h * torch.eye(2)], -1)
-    try:
-        exact = torch.func.jacfwd(rule)(parameter)
-    except Exception:
-        exact = torch.zeros_like(rough)
-    if bool(((exact - rough).abs() > 1e-4 * (rough.abs().max() + 1e-9)).any()):
-        raise ValueError(
-            "the family is not differentiable in its parameters: let it compute with the tensors that it is "
-            "given, without float(...)."
-        )
+    check_differentiable(family, x0, parameter, sides)
     return x0, parameter
 
 

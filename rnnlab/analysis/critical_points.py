@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnlab.analysis.arclength import DIFFERENCE
 from rnnlab.systems import VectorField, jacobian, law, tangent
 
 Family = Callable[..., VectorField]
@@ -76,6 +77,37 @@ class Equations:
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Residual and its derivative."""
         return self.residual(z), torch.func.jacfwd(self.residual)(z)
+
+
+def check_differentiable(family: Family, x: Tensor, parameter: Tensor, sizes: Tensor) -> None:
+    """Refuse a family through which no derivative by its parameters goes: `float(s)` drops it unseen.
+
+    Args:
+        family: The vector field for values of the parameters, tensors without axes.
+        x: A state, `(state,)`.
+        parameter: Where, `(parameter,)`.
+        sizes: By how much they are to change, `(parameter,)`.
+
+    Raises:
+        ValueError: Forward mode and central differences disagree.
+    """
+    # at a special state, such as 0, the derivative may vanish whatever is dropped
+    x = x + 0.1 * torch.arange(1, len(x) + 1, dtype=x.dtype).cos()
+    moves = DIFFERENCE * torch.diag(sizes)
+
+    def rule(p: Tensor) -> Tensor:
+        return law(family(*p.unbind()))(x)
+
+    rough = torch.stack([(rule(parameter + e) - rule(parameter - e)) / (2 * e.sum()) for e in moves], -1)
+    try:
+        exact = torch.func.jacfwd(rule)(parameter)
+    except Exception:  # whatever a family does that knows numbers only
+        exact = torch.full_like(rough, math.nan)
+    if not bool(((exact - rough).abs() <= 1e-4 * (rough.abs().max() + 1e-9)).all()):
+        raise ValueError(
+            "the family is not differentiable in its parameters: let it compute in float64 with the tensors "
+            "that it is given, without float(...)."
+        )
 
 
 def plane(A: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 from tqdm import tqdm
 
-from rnnlab.analysis.arclength import differentiable
-from rnnlab.analysis.critical_points import Critical, Family, critical_point
+from rnnlab.analysis.critical_points import Critical, Family, check_differentiable, critical_point
 from rnnlab.analysis.cycle_curve import CycleCurve, CyclePoint, Loop, loop_of
 from rnnlab.analysis.cycle_limits import CycleLimit, cycle_limit
 from rnnlab.analysis.limit_cycles import resampled
@@ -238,11 +237,7 @@ def _check(
         raise ValueError(f"x0 of shape {tuple(x0.shape)} is not possible: give (phase, state), 4 at least.")
     if not is_flow(system):
         raise ValueError("the family is one of maps: `continuation` follows their cycles.")
-    if not differentiable(family, x0[0], start, stop):
-        raise ValueError(
-            "the family is not differentiable in its parameter: let it compute with the tensor it is given, "
-            "without float(...)."
-        )
+    check_differentiable(family, x0[0], x0.new_tensor([first]), x0.new_tensor([stop - start]))
     return start, stop, first
 
 
