@@ -82,11 +82,10 @@ def slow_points(
 
     value = zeros.value(x).norm(dim=-1)
     gradient, second = _derivatives(zeros, x)
-    inside = ((x > low) & (x < high)).all(-1)
     flat = gradient.norm(dim=-1) <= FLAT * value * slope
     curvature = torch.linalg.eigvalsh(second)
     valley = curvature[:, 0] > ISOLATED * curvature[:, -1]
-    keep = inside & flat & valley & (value > REST * typical)
+    keep = flat & valley & (value > REST * typical)
     found: list[Slow] = []
     for point, speed in sorted(zip(x[keep], value[keep].tolist(), strict=True), key=lambda pair: pair[1]):
         if all(float((point - slow.point).norm()) > SAME * float((high - low).norm()) for slow in found):

@@ -278,12 +278,12 @@ def _orbits(
 def _while(system: Any, points: Sequence[PlanarPoint], slope: float) -> float:
     """How long starts are followed: long beside what is usual, and beside the slowest rate at a point."""
     flow = is_flow(system)
-    certified = np.array([p.eigenvalue for p in points if p.certified], dtype=complex).reshape(-1, 2)
-    rates = np.abs(np.real(certified) if flow else np.abs(certified) - 1)
+    simple = np.array([p.eigenvalue for p in points if not p.degeneracy], dtype=complex).reshape(-1, 2)
+    rates = np.abs(np.real(simple) if flow else np.abs(simple) - 1)
     slowest = SETTLED / max(float(rates.min(initial=math.inf)), 1e-300)
     if not flow:
         return min(max(LEAST_STEPS, slowest), MOST_STEPS)
-    sizes = np.abs(certified).max(-1)
+    sizes = np.abs(simple).max(-1)
     usual = LONGEST / min([slope, *sizes[sizes > slope / 20]])
     return min(max(usual, slowest), 10 * usual)
 

@@ -137,7 +137,7 @@ def test_nearly_degenerate():
     assert found.signature.item() == "2 sinks, 1 source, 2 saddles"
     assert found.nearly.values.tolist() == ["", "", "source-saddle", "source-saddle", ""]
     assert topology(gru_flow(**PAPER["2"])).nearly.values.tolist() == [""] * 9
-    slow = topology(Field(lambda x, y: -0.01 * x - y, lambda x, y: x - 0.01 * y), duration=2000)
+    slow = topology(Field(lambda x, y: -0.02 * x - y, lambda x, y: x - 0.02 * y), duration=300)
     assert slow.nearly.values.tolist() == ["centre"]
 
 
@@ -182,7 +182,7 @@ def test_a_small_cycle():
 
 
 def test_a_centre_has_no_limit_cycle():
-    found = topology(Field(lambda x, y: y, lambda x, y: -x))
+    found = topology(Field(lambda x, y: y, lambda x, y: -x), duration=100)
     assert found.signature.item() == "1 centre"
     assert found.unsettled > 0
 
