@@ -33,7 +33,7 @@ COUNTS = {
     "undecided": "undecided",
 }
 LONGEST = 500.0  # default of `duration`, in units of 1 / the typical slope,
-SETTLED = 20.0  # at least so many units of 1 / the slowest rate at a point, and of a map so many steps
+SETTLED = 20.0  # at least so many units of 1 / the slowest rate at a sink, and of a map so many steps
 LEAST_STEPS, MOST_STEPS = 4000, 20_000
 SHORTEST = 0.1  # length of a pseudo-line attractor, relative to the box
 LOOK = 16  # starts along each axis in search of slow points
@@ -85,7 +85,7 @@ def topology(
             the box.
         duration: Time, or steps of a map, for which starts are followed. Default: 500 over the typical slope,
             or that at a fixed point if it is smaller (down to a 20th), and up to ten times that where the
-            slowest eigenvalue asks for it; 4000 to 20 000 steps of a map.
+            slowest eigenvalue of a sink asks for it; 4000 to 20 000 steps of a map.
         starts: Number of starts in search of cycles, on a square grid.
         line_speed: Speed below which a place is slow, relative to the median.
         resolution, max_boxes: See `certified_fixed_points`.
@@ -276,10 +276,11 @@ def _orbits(
 
 
 def _while(system: Any, points: Sequence[PlanarPoint], slope: float) -> float:
-    """How long starts are followed: long beside what is usual, and beside the slowest rate at a point."""
+    """How long starts are followed: long beside what is usual, and beside the slowest rate at a sink."""
     flow = is_flow(system)
     simple = np.array([p.eigenvalue for p in points if not p.degeneracy], dtype=complex).reshape(-1, 2)
-    rates = np.abs(np.real(simple) if flow else np.abs(simple) - 1)
+    sinks = simple[[p.type == "sink" for p in points if not p.degeneracy]]
+    rates = np.abs(np.real(sinks) if flow else np.abs(sinks) - 1)
     slowest = SETTLED / max(float(rates.min(initial=math.inf)), 1e-300)
     if not flow:
         return min(max(LEAST_STEPS, slowest), MOST_STEPS)

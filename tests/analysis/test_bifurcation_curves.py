@@ -46,13 +46,14 @@ def bautin(p, q):
     return Field(velocity)
 
 
-def beside(p, q, pair):
-    """A fold z' = p + z^2 beside a focus with eigenvalues `pair(q, z)` +- 2 i."""
+def beside(p, q, pair, push=0.0):
+    """A fold z' = p + z^2 + push r^2 beside a focus with eigenvalues `pair(q, z)` +- 2 i."""
 
     def velocity(x):
         a, b, z = x.unbind(-1)
-        growth = pair(q, z) - a * a - b * b
-        return torch.stack((growth * a - 2 * b, growth * b + 2 * a, p + z * z), -1)
+        r2 = a * a + b * b
+        growth = pair(q, z) - r2
+        return torch.stack((growth * a - 2 * b, growth * b + 2 * a, p + z * z + push * r2), -1)
 
     return Field(velocity)
 
@@ -74,7 +75,9 @@ def ring(p, q):
 
 def specials(found):
     places = zip(found.special_first.values, found.special_second.values, strict=True)
-    return dict(zip(found.special_type.values.tolist(), places, strict=True))
+    kinds = found.special_type.values.tolist()
+    assert len(set(kinds)) == len(kinds)
+    return dict(zip(kinds, places, strict=True))
 
 
 def test_the_cusp():
@@ -138,11 +141,15 @@ def test_other_eigenvalues_that_cross():
     found = bifurcation_curve(lambda p, q: beside(p, q, lambda q, z: q), here, (0.0, 0.4), BOX, max_step=0.1)
     assert specials(found) == {"zero-Hopf": pytest.approx((0, 0), abs=1e-7)}
     assert sorted(found.unstable.values[[0, -1]]) == [0, 2]
+    # z follows as -r^2 / 2 z: l1 is -4 (1 + 1 / 2 z), zero at z = -1/2 and infinite at the zero-Hopf point
     here = torch.tensor([0.0, 0.0, 0.7]).double()
     found = bifurcation_curve(
-        lambda p, q: beside(p, q, lambda q, z: q + z), here, (-0.49, -0.7), BOX, kind="Hopf", max_step=0.1
+        lambda p, q: beside(p, q, lambda q, z: q + z, 1.0), here, (-0.49, -0.7), BOX, kind="Hopf"
     )
-    assert specials(found) == {"zero-Hopf": pytest.approx((0, 0), abs=1e-7)}
+    assert specials(found) == {
+        "zero-Hopf": pytest.approx((0, 0), abs=1e-7),
+        "generalised Hopf": pytest.approx((-0.25, 0.5), abs=1e-7),
+    }
     np.testing.assert_allclose(found["first"], -(found["second"] ** 2), atol=1e-12)
     found = bifurcation_curve(two_pairs, torch.zeros(4).double(), (0.01, 0.5), BOX, kind="Hopf", max_step=0.1)
     assert specials(found) == {"Hopf-Hopf": pytest.approx((0, 0), abs=1e-7)}

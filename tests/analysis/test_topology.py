@@ -181,6 +181,17 @@ def test_a_small_cycle():
     assert np.linalg.norm(found.cycle_point.values[0], axis=-1) == pytest.approx(math.sqrt(1e-3), rel=1e-6)
 
 
+def test_cycles_between_the_starts():
+    def growth(q):
+        inner, outer = q / 0.03**2, q / 0.06**2
+        return 0.1 * (1 - inner) * (1 - outer) / ((1 + inner) * (1 + outer))
+
+    found = topology(polar(growth), (-0.4 * ONE, 0.4 * ONE))
+    assert found.signature.item() == "1 source, 1 stable cycle, 1 unstable cycle"
+    radius = np.linalg.norm(found.cycle_point.values, axis=-1)
+    assert sorted(radius.mean(-1)) == pytest.approx([0.03, 0.06], rel=1e-6)
+
+
 def test_a_centre_has_no_limit_cycle():
     found = topology(Field(lambda x, y: y, lambda x, y: -x), duration=100)
     assert found.signature.item() == "1 centre"
