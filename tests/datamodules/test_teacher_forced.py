@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 from torch import nn
 
 from datamodules import CopyMemory, FlipFlop, Sine, Symbols, TeacherForced
@@ -94,3 +96,11 @@ def test_what_cannot_be_told_is_refused():
         TeacherForced(sine(), mode="both")
     with pytest.raises(ValueError, match="a Symbols is not possible: of 60 steps it asks at 1"):
         TeacherForced(Symbols(length=60))
+
+
+def test_the_command_line_chooses_the_task_within():
+    with initialize_config_module("conf", version_base="1.3"):
+        options = ["task=teacher_forced", "task@task.task=flip_flop", "task.mode=instead"]
+        task = instantiate(compose("train", options).task)
+    assert isinstance(task.task, FlipFlop)
+    assert task.input_size == 3
