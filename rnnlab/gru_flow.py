@@ -106,8 +106,8 @@ def gru_flow(
     Example:
         >>> bistable = gru_flow(Uh=[[3.0, 0.0], [0.0, 3.0]])  # Fig. 2
         >>> bistable.velocity(torch.tensor([[0.0, 0.0], [0.5, -0.5]]).double()).round(decimals=4)
-        tensor([[0.0000, 0.0000],
-                [0.0676, -0.0676]], dtype=torch.float64)
+        tensor([[ 0.0000,  0.0000],
+                [ 0.0676, -0.0676]], dtype=torch.float64)
     """
     first = torch.as_tensor(Uh, dtype=torch.float64)
     size = first.shape[-1] if first.ndim else 1
