@@ -49,6 +49,8 @@ def test_feedback_is_what_is_told_when_the_network_is_right():
     inputs, targets = next(iter(told.train_dataloader()))
     held = torch.cat((inputs[1, :, :3], torch.full((2, 3), 9.0)), -1)  # what stands for y is replaced
     assert torch.equal(told.feedback(targets[0], held), inputs[1])
+    u = torch.arange(6.0)  # what is held stays as it is, for every row
+    assert told.feedback(targets[0], u)[:, :3].tolist() == [[0, 1, 2], [0, 1, 2]]
     told = TeacherForced(
         CopyMemory(symbols=2, delay=3, alphabet=2, num_sequences=4, batch_size=4), mode="instead"
     )
