@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from rnnlab import members
-from rnnlab.autonomous import HeldInput, Network, freeze
+from rnnlab.autonomous import ClosedLoop, HeldInput, Network, freeze
 from rnnlab.distributed import gather, shard
 from rnnlab.ensemble import Ensemble
 from rnnlab.labelled import concatenate
 from rnnlab.store import Store
+from rnnlab.systems import System
 from rnnlab.task import Probes
 
 Analysis = Callable[..., xr.Dataset]  # of a system and initial states
 Draw = Callable[[xr.Dataset], Mapping[str, Any]]
+Feedback = Callable[[Tensor, Tensor], Tensor]  # (*batch, output), (*batch, *input) -> (*batch, *input)
 
 
 @contextmanager
@@ -58,12 +61,17 @@ class AnalysisCallback(pl.Callback):
     Args:
         name: Name of the analysis in the store, the figures and the log.
         analysis: From a system and initial states `(probe, sample, state)` to a labelled dataset.
-        every: Look after every so many epochs, beside one look before the first and one at the last.
+        every: Look after every so many epochs, beside one look before the first and one at the last, also
+            where training was stopped early.
         samples: Number of random initial states, the same for every probe.
         std: Their standard deviation (normal distribution, mean zero), for every component of the state.
         seed: Seed of the initial states.
         fresh: Draw new initial states at every look, from the seed and the epoch. Default: the same ones.
         alone: The analysis takes one system at a time, without a probe axis, and states `(sample, state)`.
+        generation: Look at the network that is fed its own output (`ClosedLoop`) instead of being told, for
+            tasks with teacher forcing. The task's `feedback(y, u)` makes the next input from an output y and
+            a probe u; a function given here is taken instead. Names of what is stored, drawn and logged
+            then end in `_generation`.
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
         draws_members: Of an ensemble `draw` takes all members, with their axis. Default: one of them.
@@ -90,6 +98,7 @@ class AnalysisCallback(pl.Callback):
         seed: int = 0,
         fresh: bool = False,
         alone: bool = False,
+        generation: bool | Feedback = False,
         draw: Draw | None = None,
         draws_members: bool = False,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
@@ -103,14 +112,17 @@ class AnalysisCallback(pl.Callback):
                 raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 1.")
         if std < 0:
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
-        self.name, self.analysis, self.every = name, analysis, every
+        self._base, self.generates = name, bool(generation)
+        self.name = f"{name}_generation" if generation else name
+        self.feedback: Feedback | None = generation if callable(generation) else None
+        self.analysis, self.every = analysis, every
         self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
         self.alone, self.draw, self.draws_members = alone, draw, draws_members
         self.summary, self.warm = summary, warm
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
-        self.seconds = {name: 0.0, "drawing": 0.0}
+        self.seconds = {self.name: 0.0, "drawing": 0.0}
         self.looks = 0
         self._drawn_at = self._draw_cost = 0.0
         self._looked_at = -1
@@ -123,6 +135,8 @@ class AnalysisCallback(pl.Callback):
             self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
         if self.probes is None:
             self.probes = self._task_probes(trainer)
+        if self.generates and self.feedback is None:
+            self.feedback = self._task_feedback(trainer)
         if trainer.is_global_zero:
             self.store.truncate(epoch)
         if epoch == 0:
@@ -138,7 +152,9 @@ class AnalysisCallback(pl.Callback):
             self.look(trainer, pl_module, epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw all there is."""
+        """Look once more where training was stopped early, and draw all there is."""
+        if self._looked_at != trainer.current_epoch:
+            self.look(trainer, pl_module, trainer.current_epoch)
         if trainer.is_global_zero and self.store is not None and self.name in self.store:
             self._draw(trainer, self._looked_at)
 
@@ -183,8 +199,8 @@ class AnalysisCallback(pl.Callback):
             parts = [self._at(frozen, u, states, probe=i) for i, u in enumerate(inputs)]
             seen = concatenate([part.expand_dims("probe") for part in parts], "probe")
         else:
-            system = HeldInput(frozen, inputs[:, None])
-            seen = self.analysis(system, states.expand(len(names), *states.shape), **self._known())
+            every = states.expand(len(names), *states.shape)
+            seen = self.analysis(*self._system(frozen, inputs[:, None], every), **self._known())
         if self.warm is not None:
             self._last = seen
         return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
@@ -192,12 +208,19 @@ class AnalysisCallback(pl.Callback):
     def _at(self, model: Network, u: Tensor, states: Tensor, **where: int) -> xr.Dataset:
         """What is seen under one input; `where` is its place in the look before."""
         if not isinstance(model, Ensemble):
-            return self.analysis(HeldInput(model, u), states, **self._known(**where))
+            return self.analysis(*self._system(model, u, states), **self._known(**where))
         if self.alone:
             parts = [self._at(m, u, states, **where, member=i) for i, m in enumerate(model.unstack())]
             return concatenate([part.expand_dims("member") for part in parts], "member")
         every = states.expand(len(model), *states.shape)
-        return self.analysis(HeldInput(model, u), every, **self._known(**where)).rename(probe="member")
+        return self.analysis(*self._system(model, u, every), **self._known(**where)).rename(probe="member")
+
+    def _system(self, model: Network, u: Tensor, states: Tensor) -> tuple[System, Tensor]:
+        """The network under held inputs and its states; in generation mode with the outputs read off them."""
+        if self.feedback is None:
+            return HeldInput(model, u), states
+        loop = ClosedLoop(model, partial(self.feedback, u=u))
+        return loop, loop.start(states)
 
     def _known(self, **where: int) -> dict[str, Any]:
         if self.warm is None or self._last is None:
@@ -227,6 +250,16 @@ class AnalysisCallback(pl.Callback):
             )
         return probes()
 
+    def _task_feedback(self, trainer: pl.Trainer) -> Feedback:
+        task = getattr(trainer, "datamodule", None)
+        feedback = getattr(task, "feedback", None)
+        if feedback is None:
+            raise ValueError(
+                f"generation=true is not possible with {type(task).__name__}, which does not say what follows "
+                "an output: train with task=teacher_forced, or pass generation=feedback, a function (y, u)."
+            )
+        return feedback
+
     def _draw(self, trainer: pl.Trainer, epoch: int) -> None:
         """Draw all looks so far. A picture that fails is said; it costs neither the run nor other ranks."""
         if self.draw is None or self.store is None:
@@ -237,6 +270,7 @@ class AnalysisCallback(pl.Callback):
         folder = Path(trainer.default_root_dir) / "figures"
         try:
             for name, figure in self._figures(self.draw, self.store).items():
+                name = name.replace(self._base, self.name, 1)
                 path = save_png(figure, folder / f"{name}.png")
                 for logger in trainer.loggers:
                     if hasattr(logger, "log_image"):
@@ -260,4 +294,4 @@ class AnalysisCallback(pl.Callback):
         else:
             best = members.ranking(store.read(members.NAME))[0] if members.NAME in store else 0
             figures = {k: note(v, f"member {best}") for k, v in draw(looks.isel(member=best)).items()}
-        return figures | {f"{self.name}_members": over_epochs(looks)}
+        return figures | {f"{self._base}_members": over_epochs(looks)}

@@ -1,4 +1,4 @@
-"""Best and last checkpoints."""
+"""The best checkpoint, the last, and those of a run's history."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from rnnlab.checkpoints import kept
+
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt` and `best.ckpt`.
+    """Keeps `last.ckpt` and `best.ckpt`, and on request one every so many epochs for good.
 
     Args:
         folder: Where they are kept.
-        every: Save after every so many epochs, and after the last.
+        every: Save after every so many epochs, and after the last, also where training is stopped early.
+        keep: Keep `epoch_000000.ckpt` of the untrained network and one after every so many epochs, for
+            looking at what happened between them and for branching off. Default: none.
         monitor: The number that decides which is best.
         mode: "min" or "max".
 
@@ -26,22 +30,37 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(
-        self, folder: str | Path, *, every: int = 1, monitor: str = "train/loss", mode: str = "min"
+        self,
+        folder: str | Path,
+        *,
+        every: int = 1,
+        keep: int | None = None,
+        monitor: str = "train/loss",
+        mode: str = "min",
     ) -> None:
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"checkpoint.every={every!r} is not possible: give a whole number of at least 1."
-            )
+        for key, value, null in (("every", every, ""), ("keep", keep, ", or null for none")):
+            if not (value is None and null) and (not isinstance(value, int) or value < 1):
+                raise ValueError(
+                    f"checkpoint.{key}={value!r} is not possible: give a whole number of at least 1{null}."
+                )
         if mode not in ("min", "max"):
             raise ValueError(f"checkpoint.mode={mode!r} is not possible: choose min or max.")
-        self.folder, self.every, self.monitor, self.mode = Path(folder), every, monitor, mode
+        self.folder, self.every, self.keep = Path(folder), every, keep
+        self.monitor, self.mode = monitor, mode
         self.best = math.inf if mode == "min" else -math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the network as it was before training."""
+        if self.keep is not None and trainer.current_epoch == 0:
+            trainer.save_checkpoint(kept(self.folder, 0), weights_only=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save when it is time; runs after every other callback and after the epoch's row is on record."""
         epoch = trainer.current_epoch + 1
-        if epoch % self.every and epoch != trainer.max_epochs:
+        keeps = self.keep is not None and epoch % self.keep == 0
+        last = epoch == trainer.max_epochs or trainer.should_stop
+        if epoch % self.every and not keeps and not last:
             return
         if self.monitor not in trainer.callback_metrics:
             names = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
@@ -54,6 +73,8 @@ class Checkpoints(Checkpoint):
                 _put_copy(self.folder / "best.ckpt", self.folder / "last.ckpt")
         else:
             trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        if keeps and trainer.is_global_zero:
+            _put_copy(self.folder / "last.ckpt", kept(self.folder, epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

@@ -42,6 +42,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
+def kept(folder: str | Path, epoch: int) -> Path:
+    """Where a checkpoint is kept that stays, of the network after so many epochs."""
+    return Path(folder) / f"epoch_{epoch:06d}.ckpt"
+
+
+def epochs_kept(folder: str | Path) -> list[int]:
+    """The epochs of which a checkpoint was kept for good, in order."""
+    names = [path.stem.removeprefix("epoch_") for path in Path(folder).glob("epoch_*.ckpt")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without executing anything in it.
 

@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnnlab import members
-from rnnlab.checkpoints import load_checkpoint
+from rnnlab.checkpoints import epochs_kept, kept, load_checkpoint
 from rnnlab.ensemble import Ensemble
 from rnnlab.store import Store
 
@@ -174,14 +174,30 @@ class Run:
         """The member of an ensemble whose last training loss is lowest, of those that have not stopped."""
         return members.ranking(self.members.to_dataset())[0]
 
-    def load(self, checkpoint: str = "best") -> RecurrentModel | Ensemble:
-        """The network with the weights of one checkpoint, `best` or `last`, in eval mode.
+    @property
+    def epochs_kept(self) -> list[int]:
+        """The epochs that `load` can give, of a run that was told to keep them (`checkpoint.keep=10`)."""
+        return epochs_kept(self.path / "checkpoints")
+
+    def load(self, checkpoint: str | int = "best") -> RecurrentModel | Ensemble:
+        """The network with the weights of one checkpoint, in eval mode.
+
+        Args:
+            checkpoint: `best`, `last`, or one of `epochs_kept`.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.
             ValueError: It can't be read, or is of another network.
         """
-        weights = load_checkpoint(self.path / "checkpoints" / f"{checkpoint}.ckpt")["state_dict"]
+        folder = self.path / "checkpoints"
+        if isinstance(checkpoint, int):
+            path = kept(folder, checkpoint)
+            if not path.is_file():
+                epochs = ", ".join(map(str, self.epochs_kept)) or "none; checkpoint.keep=10 keeps every tenth"
+                raise FileNotFoundError(f"epoch {checkpoint} of {self.path} was not kept: there is {epochs}.")
+        else:
+            path = folder / f"{checkpoint}.ckpt"
+        weights = load_checkpoint(path)["state_dict"]
         with torch.random.fork_rng(devices=[]):
             task = self.task
             make = partial(
