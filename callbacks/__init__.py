@@ -5,6 +5,7 @@ from callbacks.attractors import Attractors
 from callbacks.bifurcation import Bifurcation
 from callbacks.checkpoints import Checkpoints
 from callbacks.contraction import Contraction
+from callbacks.cost import CostCallback
 from callbacks.fixed_points import FixedPoints
 from callbacks.lyapunov import Lyapunov
 from callbacks.page import Page
@@ -17,6 +18,7 @@ __all__ = [
     "Bifurcation",
     "Checkpoints",
     "Contraction",
+    "CostCallback",
     "FixedPoints",
     "Lyapunov",
     "Page",

@@ -87,6 +87,8 @@ class AnalysisCallback(pl.Callback):
         ValueError: `every` or `samples` is below 1, or `std` is negative.
     """
 
+    axis = "probe"  # along which processes share the work
+
     def __init__(
         self,
         name: str,
@@ -170,7 +172,7 @@ class AnalysisCallback(pl.Callback):
         assert self.store is not None
         with undisturbed(), torch.no_grad():
             part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device, epoch)
-        seen = gather(part, "probe")
+        seen = gather(part, self.axis)
         self.seconds[self.name] += time.perf_counter() - started
         self._looked_at = epoch
         self.looks += 1
@@ -255,8 +257,8 @@ class AnalysisCallback(pl.Callback):
         feedback = getattr(task, "feedback", None)
         if feedback is None:
             raise ValueError(
-                f"generation=true is not possible with {type(task).__name__}, which does not say what follows "
-                "an output: train with task=teacher_forced, or pass generation=feedback, a function (y, u)."
+                f"generation=true is not possible with {type(task).__name__}, which does not tell what "
+                "follows an output: train with task=teacher_forced, or give generation=feedback, a function."
             )
         return feedback
 
