@@ -57,6 +57,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
         input_size=task.input_size,
         output_size=task.output_size,
         input_bound=task.input_bound,
+        input_norm=task.input_norm,
     )
     if cfg.ensemble is None:
         learner = instantiate(cfg.optim)(model=make(), objective=task.objective)

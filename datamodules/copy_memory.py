@@ -44,6 +44,9 @@ class CopyMemory(Generated):
         ([0, 1, 1, 2, 2, 2, 2, 3, 2, 2, 2], [2, 2, 2, 2, 2, 2, 2, 2, 0, 1, 1])
     """
 
+    input_bound = 1.0
+    input_norm = 1
+
     def __init__(
         self,
         *,

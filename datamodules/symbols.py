@@ -12,7 +12,7 @@ from rnnlab.objectives import CrossEntropy, LastStep, Objective
 from rnnlab.task import Probes
 
 SYMBOLS = ("p", "q", "a", "b", "c", "d")
-CLASSES = ("p, p", "p, q", "q, p", "q, q")
+CLASSES = ("pp", "pq", "qp", "qq")
 
 
 class Symbols(Generated):
@@ -49,7 +49,9 @@ class Symbols(Generated):
 
     input_size = len(SYMBOLS)
     output_size = len(CLASSES)
+    output_names = CLASSES
     input_bound = 1.0
+    input_norm = 1
 
     def __init__(
         self,

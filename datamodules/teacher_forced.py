@@ -50,10 +50,12 @@ class TeacherForced(Task):
                 "and what is not asked cannot be told. Give a task with a target at every step."
             )
         self.classes = not targets.is_floating_point()
-        self.output_size = task.output_size
+        self.output_size, self.output_names = task.output_size, task.output_names
         self.input_size = task.output_size + (task.input_size if mode == "beside" else 0)
         bound = 1.0 if self.classes else float(targets.abs().max())
         self.input_bound = max(bound, task.input_bound) if mode == "beside" else bound
+        if self.classes and mode == "instead":
+            self.input_norm = 1
         self.objective, self.baselines = task.objective, task.baselines
 
     def feedback(self, y: Tensor, u: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,13 +20,15 @@ class RecurrentModel(nn.Module):
         output_size: Length of one output vector.
         cell: Makes a cell from its input size, `cell(input_size=n)`; one is made for each layer.
         num_layers: Number of stacked layers.
-        input_bound: Largest absolute value of an input component; layers above the first see states in
-            [-1, 1]. Cells that certify something (`StableLSTM`) rely on it.
+        input_bound: Largest norm of an input vector; layers above the first see states in [-1, 1]. Cells
+            that certify something (`StableLSTM`) rely on it.
+        input_norm: Which norm: infinity, the largest absolute value of a component, or 1, the sum of them,
+            as for one-hot inputs.
         encoder: Applied to the inputs first, for instance an embedding. Default: nothing.
         bias: Whether the linear readout has a bias.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, or `input_norm` neither 1 nor infinity.
 
     Example:
         >>> import torch
@@ -45,6 +48,7 @@ class RecurrentModel(nn.Module):
         *,
         num_layers: int = 1,
         input_bound: float = 1.0,
+        input_norm: float = math.inf,
         encoder: nn.Module | None = None,
         bias: bool = True,
     ) -> None:
@@ -55,10 +59,13 @@ class RecurrentModel(nn.Module):
             raise ValueError(
                 f"output_size={output_size!r} is not possible: give a whole number of at least 1."
             )
+        if input_norm not in (1, math.inf):
+            raise ValueError(f"input_norm={input_norm!r} is not possible: give 1 or inf.")
         layers: list[Cell] = []
         for _ in range(num_layers):
             layer = cell(input_size=layers[-1].output_size if layers else input_size)
-            layer.input_bound = 1.0 if layers else float(input_bound)
+            bound, norm = (1.0, math.inf) if layers else (float(input_bound), float(input_norm))
+            layer.input_bound, layer.input_norm = bound, norm
             layers.append(layer)
         self.encoder = encoder if encoder is not None else nn.Identity()
         self.cell = layers[0] if num_layers == 1 else Stack(layers)

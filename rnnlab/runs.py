@@ -205,6 +205,7 @@ class Run:
                 input_size=task.input_size,
                 output_size=task.output_size,
                 input_bound=task.input_bound,
+                input_norm=task.input_norm,
             )
             size = self.config.get("ensemble")
             model = make() if size is None else Ensemble([make() for _ in range(size)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -99,14 +100,19 @@ class Task(pl.LightningDataModule, abc.ABC):
     Attributes:
         input_size: Length of one input vector.
         output_size: Length of one output vector.
-        input_bound: Largest absolute value of an input component.
+        output_names: A short name for each output, such as the class it speaks for. Default: numbers.
+        input_bound: Largest norm of an input vector.
+        input_norm: Which norm: infinity, the largest absolute value of a component, or 1, the sum of them;
+            one-hot inputs have norm 1 in both, and the latter says more.
         objective: What is minimised.
         baselines: What a trivial answer scores, by the name of the metric; drawn into training curves.
     """
 
     input_size: int
     output_size: int
+    output_names: tuple[str, ...] = ()
     input_bound: float = 1.0
+    input_norm: float = math.inf
     objective: Objective
     baselines: dict[str, float]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
 
-from datamodules import Sine
+from datamodules import Adding, CopyMemory, FlipFlop, Sine, Symbols, TeacherForced
 from rnnlab.analysis.contraction import contraction
 from rnnlab.analysis.fixed_points import fixed_points
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
@@ -454,10 +454,11 @@ def sine():
     return Sine(num_sequences=6, length=20, batch_size=4)
 
 
-def fit(make, model, *callbacks, epochs=3, **options):
-    learner = make(model, sine().objective, **{"optimizer": partial(torch.optim.Adam, lr=0.02), **options})
+def fit(make, model, *callbacks, epochs=3, task=sine, **options):
+    task = task()
+    learner = make(model, task.objective, **{"optimizer": partial(torch.optim.Adam, lr=0.02), **options})
     logger = Rows()
-    quiet_trainer(*callbacks, epochs=epochs, logger=logger).fit(learner, datamodule=sine())
+    quiet_trainer(*callbacks, epochs=epochs, logger=logger).fit(learner, datamodule=task)
     return learner, logger.rows
 
 
@@ -494,6 +495,44 @@ def test_learner_equals_separate_learners(name):
             key = key.removeprefix("updates/")
             assert values.tolist() == pytest.approx([r[key] for r in theirs], rel=1e-4)
     assert rows[0]["lr"] > rows[2]["lr"]
+
+
+SIZES = {"num_sequences": 8, "num_validation": 5, "batch_size": 4}
+TASKS = {
+    "symbols": lambda: Symbols(**SIZES, length=14, first=(2, 4), second=(7, 9)),
+    "adding": lambda: Adding(**SIZES, length=12),
+    "copy memory": lambda: CopyMemory(**SIZES, symbols=2, delay=5, alphabet=3),
+    "flip-flop": lambda: FlipFlop(**SIZES, length=12),
+    "told numbers": lambda: TeacherForced(FlipFlop(**SIZES, length=12)),
+    "told classes": lambda: TeacherForced(CopyMemory(**SIZES, symbols=2, delay=5), mode="instead"),
+}
+
+
+# all of both are seen; all pairs where there is time
+PAIRS = [
+    pytest.param(task, cell, marks=() if (i - j) % 3 == 0 else pytest.mark.slow)
+    for i, task in enumerate(TASKS)
+    for j, cell in enumerate(("slstm", "ornn", "lstm"))
+]
+
+
+@pytest.mark.parametrize(("task", "cell"), PAIRS)
+def test_on_every_task_members_learn_as_runs_do(task, cell):
+    task = TASKS[task]
+    kind = task()
+
+    def single():
+        make = maker(cell, inputs=kind.input_size, outputs=kind.output_size, input_norm=kind.input_norm)
+        return make().float()
+
+    options = {"task": task, "epochs": 2, "clip_norm": 1.0}
+    learner, _ = fit(EnsembleLearner, Ensemble.from_seeds(single, range(2)), **options)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        alone, rows = fit(SequenceLearner, single(), **options)
+        assert_same(learner.model.member(seed), alone.model, rtol=1e-4, atol=1e-4)
+        for key, values in learner.members.items():
+            assert values[seed].item() == pytest.approx(rows[-1][key.removeprefix("updates/")], rel=1e-4)
 
 
 def test_learner_goes_on_until_no_member_is_left():

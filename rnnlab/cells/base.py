@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -46,9 +47,10 @@ def pushforward(
     def along(*vectors: Tensor) -> Any:
         return torch.func.jvp(function, points, vectors)
 
-    # the values are the same for all tangents, but inside another vmap torch may say otherwise
-    values, tangents = torch.func.vmap(along, in_dims=-1, out_dims=(0, -1))(*frames)
-    return values[0], tangents
+    # the values are the same for all tangents, but inside another vmap torch may say otherwise; and where a
+    # tangent is the same for all (that of a constant), torch knows no out_dims=-1
+    values, tangents = torch.func.vmap(along, in_dims=-1, out_dims=(0, 0))(*frames)
+    return values[0], tangents.movedim(0, -1)
 
 
 def product(weight: Tensor, frame: Tensor) -> Tensor:
@@ -71,14 +73,16 @@ class Cell(nn.Module, abc.ABC):
         input_size: Length of one input vector.
         state_size: Length of the flat state vector.
         output_size: Length of what the cell shows to the next layer.
-        input_bound: Largest absolute value an input component will have. Only certificates (such as that
-            of `StableLSTM`) use it.
+        input_bound: Largest norm an input vector will have. Only certificates (such as that of
+            `StableLSTM`) use it.
+        input_norm: Which norm: infinity, the largest absolute value of a component, or 1, the sum of them.
     """
 
     input_size: int
     state_size: int
     output_size: int
     input_bound: float = 1.0
+    input_norm: float = math.inf
 
     _SAID_OF: ClassVar[dict[str, tuple[str, ...]]] = {
         "step": ("push", "jacobian", "reduction", "bounds", "gains"),

@@ -114,6 +114,7 @@ class Orthogonal(Cell):
         return ones * ranges.norm(state), ones * ranges.norm(inputs)
 
     def scan(self, us: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `Cell`. One node of the graph, differentiable once; `step` is as often as one likes."""
         return _Scan.apply(us, x0, self.W, self.recurrent_matrix(), self.b)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
@@ -186,27 +187,22 @@ class _Scan(torch.autograd.Function):
             torch.sign(z, out=sign)
             x = z.sub_(cut).addcmul_(sign, above)
         ctx.save_for_backward(us, w, rotation, xs)
-        ctx.set_materialize_grads(False)
         return xs[1:], x.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_outputs, grad_last):
         us, w, rotation, xs = ctx.saved_tensors
-        time = len(us)
-        zero = torch.zeros_like(xs[0])
-        # what comes from outside to the states before each step, and to the last
-        outside = [zero, *(time * [zero] if grad_outputs is None else grad_outputs.unbind())]
-        grad = outside.pop() + (zero if grad_last is None else grad_last)
-        grad_b, sign, signed = torch.zeros_like(zero), torch.empty_like(zero), torch.empty_like(zero)
-        deltas = torch.empty_like(xs[1:])
+        # the gradients of the states become those of z, each in its place
+        deltas = grad_outputs.clone(memory_format=torch.contiguous_format)
+        deltas[-1] += grad_last
+        grad, grad_b, sign = (torch.zeros_like(xs[0]) for _ in range(3))
         back = rotation.mT
+        before = [grad, *deltas[:-1]]
         for x, delta in zip(reversed(xs[1:].unbind()), reversed(deltas.unbind()), strict=True):
             torch.sign(x, out=sign)
-            torch.mul(grad, sign, out=signed)
-            grad_b += signed
-            torch.mul(signed, sign, out=delta)
-            torch.addmm(outside.pop(), delta, back, out=grad)
+            grad_b += delta.mul_(sign)
+            before.pop().addmm_(delta.mul_(sign), back)
         deltas = deltas.flatten(0, 1)
         return (
             (deltas @ w).view_as(us) if ctx.needs_input_grad[0] else None,

@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnlab.cells.lstm import LSTM
 
@@ -75,10 +75,11 @@ def rescale_columns(x: Tensor, norm: float) -> None:
 class StableLSTM(LSTM):
     """LSTM whose step contracts in the max norm of (h, c), whatever the inputs within `input_bound`.
 
-    Let ||.|| be the largest l1 norm of a row, B = `input_bound` and b_f the sum of both forget biases. Once
-    |h| <= 1 (after one step, from any state) the forget gates stay below
-    f = sigmoid(max_k(||W_f,k|| + B ||U_f,k|| + b_f,k)), |c| ends below 1 / (1 - f), and one step contracts
-    by the factor
+    Let ||.|| be the largest l1 norm of a row, B = `input_bound` and b_f the sum of both forget biases. Inputs
+    of norm B drive a forget gate by at most B |U_f,k|, where |.| is the l1 norm of the row or, where inputs
+    are bounded in the l1 norm (`input_norm` = 1, one-hot inputs), its largest entry. Once |h| <= 1 (after one
+    step, from any state) the forget gates stay below f = sigmoid(max_k(||W_f,k|| + B |U_f,k| + b_f,k)), |c|
+    ends below 1 / (1 - f), and one step contracts by the factor
 
         f + (||W_f|| / (1 - f) + ||W_i|| + 4 ||W_g|| + ||W_o||) / 4,
 
@@ -88,7 +89,7 @@ class StableLSTM(LSTM):
     `constrain` with "projection" moves each row to the nearest point, in Euclidean distance, of the set
 
         ||W_i,k||, ||W_o,k|| <= r (1 - f), ||W_f,k|| <= r (1 - f)^2, ||W_g,k|| <= r (1 - f) / 4,
-        ||W_f,k|| + B ||U_f,k|| + b_f,k <= logit(r f), with r = 1 - margin and f = `forget_bound`,
+        ||W_f,k|| + B |U_f,k| + b_f,k <= logit(r f), with r = 1 - margin and f = `forget_bound`,
 
     on which the factor is at most r; rows already there stay as they are, bit for bit. With "rescale" it
     does what the authors' code does, except that a column of zeros is left alone where theirs divides by
@@ -166,12 +167,13 @@ class StableLSTM(LSTM):
         bound = math.log(share * f / (1 - share * f))
         w, u, b = recurrent[forget].abs(), inputs.abs(), biases.sum(dim=0)
         ball = soften(w, t[forget]).sum(dim=1)
-        size = ball + self.input_bound * u.sum(dim=1) + biases.abs().sum(dim=0)
-        rows = ball + self.input_bound * u.sum(dim=1) + b > bound + TOLERANCE * (1 + size)
+        drive = self._drive(u)
+        rows = ball + drive + b > bound + TOLERANCE * (1 + ball + drive + biases.abs().sum(dim=0))
         w, u, b, ball = w[rows], u[rows], b[rows], ball[rows]
         # for W_f,k the joint level counts only above that of its ball: the smaller of both norms holds,
         # so the smaller of both roots is the root
-        weight = torch.cat([w.new_ones(n), w.new_full((self.input_size,), self.input_bound)])
+        u, weight = self._columns(u)
+        weight = torch.cat([w.new_ones(n), weight])
         joint = torch.zeros_like(t[forget])
         joint[rows] = torch.minimum(
             level(u, bound, weight=weight[n:], offset=ball + b, slope=2.0),
@@ -180,18 +182,46 @@ class StableLSTM(LSTM):
         t[forget] = torch.maximum(t[forget], joint)
 
         self.weight_hh.copy_(soften(recurrent, t))
-        self.weight_ih[forget] = soften(inputs, self.input_bound * joint)
+        self.weight_ih[forget] = self._lower(inputs, self.input_bound * joint)
         self.bias_ih[forget] = biases[0] - joint
         self.bias_hh[forget] = biases[1] - joint
+
+    def _drive(self, u: Tensor) -> Tensor:
+        """By how much an input can at most drive gates whose rows have absolute values `u`."""
+        return self.input_bound * (u.amax(dim=1) if self.input_norm == 1 else u.sum(dim=1))
+
+    def _columns(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The columns and weights for which the sum in `level` is the drive of the row nearest to `u` at t.
+
+        The largest entry falls as those at the top are lowered together by t in all: at the rate 1 / k once
+        the k largest are level. This is convex and piecewise linear, thus a sum of max(t_k - t, 0).
+        """
+        if self.input_norm != 1:
+            return u, u.new_full((self.input_size,), self.input_bound)
+        u = u.sort(dim=1, descending=True).values
+        k = torch.arange(1, self.input_size + 1, dtype=u.dtype, device=u.device)
+        change = 1 / (k * (k + 1))
+        change[-1] = 1 / k[-1]
+        until = u.cumsum(dim=1) - k * nn.functional.pad(u[:, 1:], (0, 1))
+        return change.sqrt() * until, self.input_bound * change.sqrt()
+
+    def _lower(self, u: Tensor, t: Tensor) -> Tensor:
+        """Move rows to those nearest among them whose drive is `level` at t / `input_bound`."""
+        if self.input_norm != 1:
+            return soften(u, t)
+        rows = t > 0
+        u = u.clone()
+        u[rows] -= soften(u[rows], level(u[rows].abs(), t[rows]))
+        return u
 
     @torch.no_grad()
     def certificates(self) -> dict[str, float]:
         """The contraction factor of the weights as they are, in float64."""
         recurrent = self.weight_hh.double().abs().sum(dim=1).chunk(4)
         w_i, w_f, w_g, w_o = (norms.max() for norms in recurrent)
-        u_f = self.weight_ih.chunk(4)[1].double().abs().sum(dim=1)
+        u_f = self._drive(self.weight_ih.chunk(4)[1].double().abs())
         b_f = self.bias_ih.chunk(4)[1].double() + self.bias_hh.chunk(4)[1].double()
         # 1 / (1 - sigmoid(z)) = 1 + exp(z), finite up to z = 700
-        z = (recurrent[1] + self.input_bound * u_f + b_f).max().clamp(max=700.0)
+        z = (recurrent[1] + u_f + b_f).max().clamp(max=700.0)
         factor = z.sigmoid() + (w_f * (1 + z.exp()) + w_i + 4 * w_g + w_o) / 4
         return {"contraction": factor.item()}

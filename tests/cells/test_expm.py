@@ -2,11 +2,14 @@
 
 import math
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import jvp, vmap
 
+from rnnlab.cells import expm
 from rnnlab.cells.expm import expm_skew
 
 
@@ -25,6 +28,28 @@ def by_eigenvectors(a):
 
 def of_parameter(p):
     return expm_skew(p.triu(1) - p.triu(1).mT)
+
+
+def test_the_polynomial_is_that_of_taylor():
+    p, q, r, t = (np.polynomial.Polynomial(c) for c in expm._TAYLOR)
+    s = r + t**2
+    expected = [1 / math.factorial(k) for k in range(13)]
+    np.testing.assert_allclose((p + (q + s) * s).coef, expected, rtol=1e-15)
+
+
+def test_the_largest_norm_is_where_the_backward_error_is_the_unit_roundoff():
+    def series(x):
+        """log(exp(-x) T(x)) / x"""
+        return mpmath.log(mpmath.exp(-x) * sum(x**k / mpmath.factorial(k) for k in range(13))) / x
+
+    with mpmath.workdps(40):
+        # its Taylor coefficients from values on a circle
+        points = [mpmath.expjpi(mpmath.mpf(k) / 32) for k in range(64)]
+        values = [series(x) for x in points]
+        terms = [abs(sum(v / x**k for v, x in zip(values, points, strict=True))) / 64 for k in range(40)]
+        for dtype, largest in expm._LARGEST.items():
+            error = sum(term * largest**k for k, term in enumerate(terms))
+            assert float(error) == pytest.approx(torch.finfo(dtype).eps / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.3, math.pi, 5.0, 40.0])
@@ -95,6 +120,17 @@ def test_gradient_in_single_precision_beats_that_of_matrix_exp_tenfold():
     ours = (gradient(expm_skew, torch.float32) - truth).abs().max()
     theirs = (gradient(torch.matrix_exp, torch.float32) - truth).abs().max()
     assert ours < theirs / 10
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_gradient_in_single_precision_whatever_the_size_of_what_comes_in(size):
+    p, weight = skew(200, 3.3).triu(1), size * skew(200, 1.0, seed=1)
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        leaf = p.to(dtype).requires_grad_()
+        gradients += torch.autograd.grad(of_parameter(leaf), leaf, weight.to(dtype))
+    error = (gradients[1].double() - gradients[0]).abs().max()
+    assert error < 1e-5 * gradients[0].abs().max()
 
 
 def test_members_of_different_size_under_vmap_and_as_a_batch():

@@ -188,6 +188,34 @@ def test_on_the_kinks_scan_and_step_choose_the_same_derivative():
         torch.testing.assert_close(fast, slow, rtol=0, atol=0)
 
 
+def test_gradients_are_those_of_the_formula_written_out():
+    cell = make(hidden_size=40)
+    with torch.no_grad():
+        cell.b.copy_(draw(40) / 2)  # both signs, and states that are cut to zero
+    # small: the backward pass of torch.matrix_exp rounds the worse the larger the gradient that comes in
+    us, x, weight = draw(60, 5, 2), draw(5, 40), 1e-4 * draw(60, 5, 40)
+    leaves = [us.requires_grad_(), x.requires_grad_(), cell.A, cell.W, cell.b]
+    ours = torch.autograd.grad((weight * cell.scan(us, x)[0]).sum(), leaves)
+    upper = cell.A.triu(1)
+    rotation, total = torch.matrix_exp(upper - upper.mT), torch.zeros(())
+    for u, w in zip(us, weight, strict=True):
+        z = u @ cell.W.mT + x @ rotation
+        x = torch.sign(z) * torch.relu(z.abs() + cell.b)
+        total = total + (w * x).sum()
+    assert 0.05 < (x == 0).double().mean() < 0.95
+    for found, expected in zip(ours, torch.autograd.grad(total, leaves), strict=True):
+        assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
+
+
+def test_a_second_derivative_through_scan_is_refused():
+    cell = make()
+    (gradient,) = torch.autograd.grad(
+        cell.scan(draw(3, 4, 2), draw(4, 6))[0].square().sum(), cell.A, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
 # The matrix that is kept
 
 

@@ -1,4 +1,5 @@
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import jacfwd, vmap
 
+from rnnlab.analysis.contraction import contraction
+from rnnlab.autonomous import HeldInput
 from rnnlab.cells import StableLSTM
 from rnnlab.cells.stable_lstm import level
 from rnnlab.model import RecurrentModel
@@ -14,13 +17,16 @@ from rnnlab.model import RecurrentModel
 SEEDS = st.integers(0, 2**31)
 SCALES = st.sampled_from([1e-3, 0.03, 0.3, 1.0, 10.0, 1e3, 1e6])
 BOUNDS = st.sampled_from([0.0, 0.1, 1.0, 20.0])
+NORMS = st.sampled_from([1, math.inf])
 NAMES = ("weight_hh", "weight_ih", "bias_ih", "bias_hh")
 
 
-def random_cell(seed, scale, input_bound=1.0, dtype=torch.float64, hidden_size=5, **options):
+def random_cell(
+    seed, scale, input_bound=1.0, dtype=torch.float64, hidden_size=5, input_norm=math.inf, **options
+):
     generator = torch.Generator().manual_seed(seed)
     cell = StableLSTM(3, hidden_size, **options).to(dtype)
-    cell.input_bound = input_bound
+    cell.input_bound, cell.input_norm = input_bound, input_norm
     for parameter in cell.parameters():
         # some rows much larger than others, so that inside and outside meet in one matrix
         rows = torch.rand(len(parameter), *[1] * (parameter.dim() - 1), generator=generator).to(dtype)
@@ -46,7 +52,19 @@ def forget_rows(cell):
 def forget_bound(cell):
     """Largest value a forget gate can take."""
     w, u, b, c = forget_rows(cell)
-    return torch.sigmoid((w.abs().sum(1) + cell.input_bound * u.abs().sum(1) + b + c).max())
+    # the largest of linear functions of the input, at a corner of its set
+    drive = (corners(cell) @ u.mT).amax(0)
+    return torch.sigmoid((w.abs().sum(1) + drive + b + c).max())
+
+
+def corners(cell):
+    """Of the set of inputs, a cube or its dual, `(corner, input)`."""
+    n, like = cell.input_size, cell.weight_ih
+    if cell.input_norm == 1:
+        units = torch.cat([torch.eye(n), -torch.eye(n)])
+    else:
+        units = torch.cartesian_prod(*n * [torch.tensor([-1.0, 1.0])]).view(-1, n)
+    return cell.input_bound * units.to(like)
 
 
 def rates(cell, h, c, u):
@@ -84,12 +102,12 @@ def test_level_is_the_root(seed, columns, slope):
 # the projection
 
 
-@given(SEEDS, SCALES, BOUNDS, st.sampled_from([torch.float32, torch.float64]))
+@given(SEEDS, SCALES, BOUNDS, NORMS, st.sampled_from([torch.float32, torch.float64]))
 @settings(deadline=None)
-def test_projection_certifies_and_is_idempotent(seed, scale, input_bound, dtype):
+def test_projection_certifies_and_is_idempotent(seed, scale, input_bound, input_norm, dtype):
     if dtype == torch.float32:
         scale = min(scale, 1e3)
-    cell = random_cell(seed, scale, input_bound, dtype)
+    cell = random_cell(seed, scale, input_bound, dtype, input_norm=input_norm)
     cell.constrain()
     assert 0 < cell.certificates()["contraction"] <= 1 - cell.margin + 1e-4
     once = copy.deepcopy(cell.state_dict())
@@ -152,11 +170,11 @@ def test_rows_go_to_the_nearest_point_of_the_ball(scale):
         torch.testing.assert_close(cell.weight_hh.detach().chunk(4)[gate], expected, rtol=1e-5, atol=1e-6)
 
 
-@given(SEEDS, st.sampled_from([0.1, 1.0, 5.0]), st.sampled_from([0.3, 1.0, 3.0]))
-@settings(deadline=None, max_examples=50)
-def test_forget_rows_go_to_the_nearest_point(seed, scale, input_bound):
+@given(SEEDS, st.sampled_from([0.1, 1.0, 5.0]), st.sampled_from([0.3, 1.0, 3.0]), NORMS)
+@settings(deadline=None, max_examples=80)
+def test_forget_rows_go_to_the_nearest_point(seed, scale, input_bound, input_norm):
     """p is the nearest point of a convex set to x exactly if (x - p) . (y - p) <= 0 for all y of the set."""
-    cell = random_cell(seed, scale, input_bound)
+    cell = random_cell(seed, scale, input_bound, input_norm=input_norm)
     before = torch.cat([part.view(5, -1) for part in forget_rows(cell)], dim=1)
     cell.constrain()
     nearest = torch.cat([part.view(5, -1) for part in forget_rows(cell)], dim=1)
@@ -173,7 +191,7 @@ def test_forget_rows_go_to_the_nearest_point(seed, scale, input_bound):
     y = torch.where(torch.arange(count)[:, None] % 2 == 0, row + 0.01 * far, far)
     w, u, b = y[:, :n], y[:, n : n + 3], y[:, n + 3 :]
     w = w * (radius / w.abs().sum(1, keepdim=True)).clamp(max=1.0)
-    over = w.abs().sum(1) + input_bound * u.abs().sum(1) + b.sum(1) - bound
+    over = w.abs().sum(1) + (corners(cell) @ u.mT).amax(0) + b.sum(1) - bound
     on_boundary = torch.arange(count) % 3 > 0
     b = b - torch.where(on_boundary, over, over.clamp(min=0))[:, None] / 2
     y = torch.cat([w, u, b], dim=1)
@@ -190,6 +208,56 @@ def test_model_is_certified_from_the_start_for_its_inputs():
         assert second < 1
         u = model.cell.layers[0].weight_ih.detach().chunk(4)[1].abs().sum(1)
         assert bound * u.max() < 10
+    options = {"num_layers": 2, "input_bound": 7.0, "input_norm": 1}
+    first, second = RecurrentModel(2, 1, partial(StableLSTM, hidden_size=3), **options).cell.layers
+    assert (first.input_bound, first.input_norm) == (7.0, 1)
+    assert (second.input_bound, second.input_norm) == (1.0, math.inf)  # it sees h of the first
+
+
+def test_one_hot_inputs_leave_more_room():
+    def make(norm):
+        torch.manual_seed(0)
+        return RecurrentModel(8, 1, partial(StableLSTM, hidden_size=20), input_norm=norm).cell
+
+    box, simplex = make(math.inf), make(1)
+    start = StableLSTM(8, 20)
+    moved = []
+    for cell in (box, simplex):
+        with torch.no_grad():
+            for name, value in start.state_dict().items():
+                getattr(cell, name).copy_(value)
+        cell.constrain()
+        assert cell.certificates()["contraction"] < 1
+        pairs = zip(start.parameters(), cell.parameters(), strict=True)
+        moved.append(sum((one - other).square().sum() for one, other in pairs).sqrt())
+    assert moved[1] < moved[0]
+    # what is in the larger set need not be in the smaller
+    box.load_state_dict(simplex.state_dict())
+    assert box.certificates()["contraction"] > 1
+
+
+def test_interval_arithmetic_agrees_under_each_one_hot_input():
+    torch.manual_seed(0)
+    model = RecurrentModel(4, 1, partial(StableLSTM, hidden_size=6), input_norm=1).double()
+    cell = model.cell
+    with torch.no_grad():
+        cell.weight_ih.mul_(5)
+        cell.constrain()
+    factor = cell.certificates()["contraction"]
+    assert factor < 1
+    for u in torch.eye(4, dtype=torch.float64):
+        # from the box of states where orbits end, by intervals, without a word on the input's norm
+        found = contraction(HeldInput(model, u), torch.zeros(1, 12, dtype=torch.float64))
+        assert found.upper.sel(norm="inf").item() <= factor * (1 + 1e-9)
+    # the four at once, any corner of the cube, are not covered
+    cell.input_norm = math.inf
+    assert cell.certificates()["contraction"] > 1
+
+
+@pytest.mark.parametrize("norm", [0, 2, "l1", math.nan])
+def test_other_norms_of_the_inputs_are_refused(norm):
+    with pytest.raises(ValueError, match=r"input_norm=.* is not possible: give 1 or inf\."):
+        RecurrentModel(1, 1, partial(StableLSTM, hidden_size=2), input_norm=norm)
 
 
 def test_training_stays_where_all_orbits_meet():
@@ -230,10 +298,10 @@ def test_constrain_ends_on_broken_weights(value):
 # the certificate
 
 
-@given(SEEDS, st.sampled_from([0.03, 0.2, 1.0, 3.0]), BOUNDS, st.booleans())
-@settings(deadline=None, max_examples=60)
-def test_no_step_stretches_more_than_the_certificate(seed, scale, input_bound, projected):
-    cell = random_cell(seed, scale, input_bound)
+@given(SEEDS, st.sampled_from([0.03, 0.2, 1.0, 3.0]), BOUNDS, NORMS, st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_no_step_stretches_more_than_the_certificate(seed, scale, input_bound, input_norm, projected):
+    cell = random_cell(seed, scale, input_bound, input_norm=input_norm)
     if projected:
         cell.constrain()
     factor = cell.certificates()["contraction"]
@@ -241,9 +309,12 @@ def test_no_step_stretches_more_than_the_certificate(seed, scale, input_bound, p
     draw = partial(torch.rand, generator=generator, dtype=torch.float64)
     count, n = 200, cell.output_size
     h, c, u = (2 * draw(count, size) - 1 for size in (n, n, 3))
-    corners = draw(count, 1) < 0.5
-    h, c, u = (torch.where(corners, part.sign(), part) for part in (h, c, u))
-    c, u = c / (1 - forget_bound(cell)).clamp(min=1e-12), input_bound * u
+    extreme = draw(count, 1) < 0.5
+    h, c = (torch.where(extreme, part.sign(), part) for part in (h, c))
+    c = c / (1 - forget_bound(cell)).clamp(min=1e-12)
+    at = corners(cell)
+    shares = (u @ torch.randn(3, len(at), generator=generator).double()).softmax(1)
+    u = torch.where(extreme, at[torch.arange(count) % len(at)], shares @ at)
     assert (rates(cell, h, c, u) <= factor * (1 + 1e-12)).all()
     x, other = torch.cat([h, c], 1), torch.cat([h, c], 1).roll(1, 0)
     with torch.no_grad():
@@ -278,6 +349,15 @@ def test_certificate_by_hand():
     assert cell.certificates()["contraction"] == pytest.approx(
         f + (0.2 / (1 - f) + 0.1 + 4 * 0.3 + 0.4) / 4, rel=1e-14
     )
+    # inputs of l1 norm 2: the largest entry of the row, here the only one, or of two the larger
+    cell.input_norm = 1
+    assert forget_bound(cell) == pytest.approx(f, rel=1e-14)
+    wide = StableLSTM(2, 1).double()
+    wide.input_bound, wide.input_norm = 2.0, 1
+    wide.load_state_dict(
+        {**cell.state_dict(), "weight_ih": cell.weight_ih @ torch.tensor([[0.2, -1.0]]).double()}
+    )
+    assert wide.certificates() == cell.certificates()
     # a gate that stays open for ever: a number, not 0 / 0, where the weights beside it are zero
     cell.weight_hh.data[1] = 0
     cell.bias_hh.data[1] = 1e9

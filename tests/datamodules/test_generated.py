@@ -28,7 +28,7 @@ def test_sizes_are_known_before_data_are_made_and_are_those_of_the_batches(kind)
         assert inputs.shape[0] == task.length
         assert inputs.shape[2] == task.input_size
         assert targets.shape[1] == inputs.shape[1]
-        assert inputs.abs().max() <= task.input_bound
+        assert torch.linalg.vector_norm(inputs, task.input_norm, -1).max() <= task.input_bound
         logits = torch.randn(*inputs.shape[:2], task.output_size)
         scores = task.objective(logits, targets)
         assert math.isfinite(scores["loss"].item())

@@ -1,5 +1,6 @@
 """Teacher forcing tells what was wanted the step before, and its feedback closes the same loop."""
 
+import math
 from functools import partial
 
 import pytest
@@ -40,6 +41,10 @@ def test_classes_are_told_as_one_hot_vectors():
     assert inputs.shape[2] == told.input_size == 4 + 3
     assert torch.equal(inputs[1:, :, 4:].argmax(-1), answers[:-1])
     assert torch.equal(inputs[1:, :, 4:].sum(-1), torch.ones(6, 4))
+    assert told.input_norm == math.inf  # two one-hot vectors, side by side
+    alone = TeacherForced(task, mode="instead")
+    assert (alone.input_norm, alone.input_bound) == (1, 1)
+    assert next(iter(alone.train_dataloader()))[0].abs().sum(-1).max() == 1
     (validation,) = told.val_dataloader()
     assert validation[0].shape == (7, 3, 7)
 
