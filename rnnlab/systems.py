@@ -137,8 +137,9 @@ def push(system: System | VectorField, x: Tensor, frame: Tensor) -> tuple[Tensor
     def along(vector: Tensor) -> Any:
         return torch.func.jvp(rule, (x.contiguous(),), (vector,))  # expanded tensors are refused there
 
-    apart: Any = (None, -1)
-    return torch.func.vmap(along, in_dims=-1, out_dims=apart)(frame)
+    apart: Any = (None, 0)  # not -1: torch fails on it where the tangent is that of a constant
+    image, moved = torch.func.vmap(along, in_dims=-1, out_dims=apart)(frame)
+    return image, moved.movedim(0, -1)
 
 
 def tangent(system: System | VectorField, x: Tensor, frame: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ FORBIDDEN = {
     "rnnlab/labelled.py": ("rnnlab.", "torch", "pytorch_lightning", "hydra"),
     "rnnlab/maps.py": ("rnnlab.", "pytorch_lightning", "hydra", "xarray"),
     "rnnlab/families.py": ("rnnlab.analysis", "rnnlab.learner", "rnnlab.task", "pytorch_lightning", "hydra"),
+    "rnnlab/sweeps.py": (*TRAINING, *PICTURES, "torch", "hydra"),
+    "rnnlab/traces.py": (*TRAINING, *PICTURES, "torch", "hydra"),
     "rnnlab/store.py": ("torch", "pytorch_lightning", "hydra"),
     "rnnlab/report/": ("torch", "pytorch_lightning", "hydra"),
     "rnnlab/systems.py": ("rnnlab.", "pytorch_lightning", "hydra", "xarray"),

@@ -1,26 +1,26 @@
-"""A run's page: everything that is known of a run in one file that opens offline.
+"""Pages of runs: everything that is known of a run, or of a sweep, in one file that opens offline.
 
     python -m rnnlab.report RUN_DIR
+    python -m rnnlab.report SWEEP_DIR
+    python -m rnnlab.report RUN_DIR RUN_DIR ... --out DIR
 
-It reads what the run left in its directory and nothing else, so it works for a run that is finished, still
-running or was killed.
+They are made of what the runs left in their directories and nothing else, so it works for runs that are
+finished, still going or were killed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from rnnlab.report.page import render
-from rnnlab.report.record import Record
+from rnnlab.report.parts import publish
+from rnnlab.report.sweep import write_sweep_report
 from rnnlab.report.words import describe
+from rnnlab.traces import TRACES, Record
 
-__all__ = ["describe", "main", "write_report"]
-
-# any of these makes a directory that of a run; in a project of your own it may be the analyses alone
-TRACES = ("config.yaml", "metrics.csv", "status.json", "analysis.zarr")
+__all__ = ["describe", "main", "write_report", "write_sweep_report"]
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -40,26 +40,37 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir} is not there: give the directory of a run.")
-    if not any((run_dir / name).exists() for name in TRACES):
+    if not _holds_run(run_dir):
         raise FileNotFoundError(f"{run_dir} holds no run: there is none of {', '.join(TRACES)} in it.")
-    content = render(Record(run_dir))
-    path = run_dir / "report.html"
-    partial = run_dir / f".report.html.{os.getpid()}"
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return publish(render(Record(run_dir)), run_dir / "report.html")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m rnnlab.report", description="Make report.html of a run.")
-    parser.add_argument("run_dir", type=Path, help="directory of a run: finished, running or killed")
+    parser = argparse.ArgumentParser(
+        prog="python -m rnnlab.report",
+        description="Make report.html of a run, of a sweep or of several runs.",
+    )
+    parser.add_argument(
+        "directory", type=Path, nargs="+", help="of a run or of a sweep: finished, running or killed"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the page, table and figures of several directories go to"
+    )
+    parser.add_argument("--monitor", help="the number to compare, in place of the runs' checkpoint.monitor")
+    parser.add_argument("--mode", help="min or max: which of its values is best")
+    given = parser.parse_args(arguments)
+    folders: list[Path] = given.directory
     try:
-        print(write_report(parser.parse_args(arguments).run_dir))
+        if len(folders) == 1 and _holds_run(folders[0]) and (given.out, given.monitor) == (None, None):
+            print(write_report(folders[0]))
+        else:
+            print(write_sweep_report(*folders, out=given.out, monitor=given.monitor, mode=given.mode))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in TRACES)

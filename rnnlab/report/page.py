@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,19 @@ import pandas as pd
 
 from rnnlab import members
 from rnnlab.figures import training
-from rnnlab.report.parts import clock, duration, images, plotly, section, table, text
-from rnnlab.report.record import Record
+from rnnlab.report import words
+from rnnlab.report.parts import clock, document, duration, images, plotly, section, table, text
 from rnnlab.report.sections import SECTIONS, show
+from rnnlab.traces import Record
+
+GENERATION = "_generation"  # how the names of what is seen in generation mode end
 
 
 def render(record: Record) -> str:
     """The whole page."""
     body = [_header(record), *_analyses(record), _training(record), _timings(record), _origin(record)]
     body.insert(1, "".join(f'<p class="note">{text(problem)}</p>' for problem in record.problems))
-    refresh = '<meta http-equiv="refresh" content="30">' if record.state == "running" else ""
-    scripts = ""
-    if any("Plotly.newPlot" in part for part in body):
-        from plotly.offline import get_plotlyjs
-
-        scripts = f"<script>{get_plotlyjs()}</script>"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{refresh}<title>{text(record.run_dir.resolve().name)}</title><style>{STYLE}</style>{scripts}</head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document(record.run_dir.resolve().name, body, renewing=record.state == "running")
 
 
 def _header(record: Record) -> str:
@@ -101,23 +94,48 @@ def _best(record: Record) -> tuple[str, float, int] | None:
 
 
 def _analyses(record: Record) -> Iterable[str]:
-    pictures = record.pictures
+    """A section for each analysis; what is stored of both modes stands in two columns of one section."""
     names = record.store.names if record.store is not None else ()
+    pictures: dict[str, list[Path]] = {}
+    for path in record.pictures:
+        # bifurcation_generation_3d is of bifurcation_generation, not of bifurcation
+        owners = [name for name in names if path.stem == name or path.stem.startswith(f"{name}_")]
+        pictures.setdefault(max(owners, key=len, default=""), []).append(path)
     order = list(SECTIONS)
-    for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
-        own = [path for path in pictures if path.stem == name or path.stem.startswith(f"{name}_")]
-        pictures = [path for path in pictures if path not in own]
-        try:
-            assert record.store is not None
-            rows = record.store.read(members.NAME).load() if members.NAME in names else None
-            content = show(name, record.store.read(name), rows)
-        except Exception as error:  # the rest of the page is worth having
-            content = f'<p class="note">{text(f"{name} could not be shown: {error}".splitlines()[0])}</p>'
-        yield section(name.replace("_", " ").capitalize(), content + images(own))
-    if pictures:
-        yield section("Pictures", images(pictures))
+    bases = dict.fromkeys(name.removesuffix(GENERATION) for name in names)
+    for base in sorted(bases, key=lambda base: order.index(base) if base in order else len(order)):
+        title = base.replace("_", " ").capitalize()
+        modes = [name for name in (base, base + GENERATION) if name in names]
+        both = [path for path in pictures.get(base, ()) if path.stem == f"{base}_modes"]
+        parts = [
+            _analysis(record, name, base) + images(p for p in pictures.get(name, ()) if p not in both)
+            for name in modes
+        ]
+        if modes == [base]:
+            yield section(title, images(both) + parts[0])
+            continue
+        said = [words.MODES[name != base] for name in modes]
+        columns = zip(said, parts, strict=True)
+        columns = [
+            f'<div><h3 class="mode">{name.capitalize()}</h3><p>{sentence}</p>{part}</div>'
+            for (name, sentence), part in columns
+        ]
+        title += f" in {said[0][0]}" if len(said) == 1 else ": training and generation mode"
+        yield section(title, images(both) + f'<div class="modes">{"".join(columns)}</div>')
+    if pictures.get(""):
+        yield section("Pictures", images(pictures[""]))
     if not set(names) - {members.NAME}:
         yield section("Analyses", "<p>No analysis has been stored yet.</p>")
+
+
+def _analysis(record: Record, name: str, base: str) -> str:
+    """What is stored under a name, shown as the analysis it is of."""
+    try:
+        assert record.store is not None
+        rows = record.store.read(members.NAME).load() if members.NAME in record.store else None
+        return show(base, record.store.read(name), rows)
+    except Exception as error:  # the rest of the page is worth having
+        return f'<p class="note">{text(f"{name} could not be shown: {error}".splitlines()[0])}</p>'
 
 
 def _training(record: Record) -> str:
@@ -167,38 +185,3 @@ def _origin(record: Record) -> str:
 
 def _flat(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #222; --dim: #666; --paper: #fff; --card: #f4f5f7; --line: #ddd; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --dim: #a0a0a0; --paper: #16181c; --card: #22252b; --line: #3a3e46; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; margin: .5rem 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-bottom: .3rem;
-  border-bottom: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.2rem 0 .4rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .6rem; margin: 1rem 0; }
-dl div { background: var(--card); border-radius: 8px; padding: .6rem .8rem; }
-dt, figcaption { color: var(--dim); font-size: .85rem; }
-dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
-.state { border-radius: 99px; padding: .1rem .7rem; color: #fff; font-size: .9rem; font-weight: 600; }
-.finished { background: #00734f; } .running { background: #0072b2; }
-.failed { background: #b3261e; } .silent, .stopped { background: #a34700; }
-.note { background: var(--card); border-left: 4px solid #d55e00; padding: .5rem .8rem;
-  overflow-wrap: anywhere; }
-.wide { overflow-x: auto; margin-bottom: 1rem; }
-table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { color: var(--dim); font-weight: 600; }
-summary { cursor: pointer; }
-pre { background: var(--card); border-radius: 8px; padding: .8rem; overflow-x: auto; font-size: .85rem; }
-figure { margin: 1rem 0; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
-.plot { margin: .5rem 0; }
-"""

@@ -4,10 +4,45 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+
+def document(title: str, body: Sequence[str], *, renewing: bool = False) -> str:
+    """A whole page that opens offline; plotly is in it once, where a part draws with it.
+
+    Args:
+        title: What stands on the browser's tab.
+        body: The parts.
+        renewing: Whether it loads itself again every half minute.
+    """
+    refresh = '<meta http-equiv="refresh" content="30">' if renewing else ""
+    scripts = ""
+    if any("Plotly.newPlot" in part for part in body):
+        from plotly.offline import get_plotlyjs
+
+        scripts = f"<script>{get_plotlyjs()}</script>"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"{refresh}<title>{text(title)}</title><style>{STYLE}</style>{scripts}</head>"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def publish(content: str, path: Path) -> Path:
+    """Write a page in one move: a browser finds the old one or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def section(title: str, content: str) -> str:
@@ -50,9 +85,18 @@ def plotly(figure: Any) -> str:
     return f'<div class="plot">{page}</div>'
 
 
+class Html(str):
+    """Text that is HTML already."""
+
+
 def text(value: Any) -> str:
     """Text as HTML."""
-    return html.escape(str(value))
+    return value if isinstance(value, Html) else html.escape(str(value))
+
+
+def link(target: str, label: str) -> Html:
+    """A link to a file, by its path from the page."""
+    return Html(f'<a href="{text(quote(target))}">{text(label)}</a>')
 
 
 def clock(seconds: float) -> str:
@@ -66,3 +110,45 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #222; --dim: #666; --paper: #fff; --card: #f4f5f7; --line: #ddd; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e4e4; --dim: #a0a0a0; --paper: #16181c; --card: #22252b; --line: #3a3e46; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 1100px; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-bottom: .3rem;
+  border-bottom: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.2rem 0 .4rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .6rem; margin: 1rem 0; }
+dl div { background: var(--card); border-radius: 8px; padding: .6rem .8rem; }
+dt, figcaption { color: var(--dim); font-size: .85rem; }
+dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+.state { border-radius: 99px; padding: .1rem .7rem; color: #fff; font-size: .9rem; font-weight: 600; }
+.finished { background: #00734f; } .running { background: #0072b2; }
+.failed { background: #b3261e; } .silent, .unfinished, .stopped, .diverged { background: #a34700; }
+.note { background: var(--card); border-left: 4px solid #d55e00; padding: .5rem .8rem;
+  overflow-wrap: anywhere; }
+.wide { overflow-x: auto; margin-bottom: 1rem; }
+table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { color: var(--dim); font-weight: 600; }
+small { color: var(--dim); }
+.cell { display: inline-block; white-space: nowrap; }
+a { color: inherit; }
+summary { cursor: pointer; }
+pre { background: var(--card); border-radius: 8px; padding: .8rem; overflow-x: auto; font-size: .85rem; }
+figure { margin: 1rem 0; }
+img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
+.plot { margin: .5rem 0; }
+main:has(.modes) { max-width: 1700px; }
+.modes { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; }
+.modes > div { min-width: 0; }
+@media (max-width: 1000px) { .modes { grid-template-columns: minmax(0, 1fr); } }
+"""

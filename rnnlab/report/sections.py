@@ -10,7 +10,17 @@ import pandas as pd
 import xarray as xr
 
 from rnnlab import members
-from rnnlab.figures import attractors, bifurcation, contraction, eigenvalues, fixed_points, lyapunov, training
+from rnnlab.figures import (
+    attractors,
+    bifurcation,
+    contraction,
+    eigenvalues,
+    fixed_points,
+    gradient_flow,
+    lyapunov,
+    smoothness,
+    training,
+)
 from rnnlab.figures import members as distribution
 from rnnlab.report import portraits, words
 from rnnlab.report.parts import fold, plotly, table, text
@@ -24,15 +34,12 @@ def _bifurcation(dataset: xr.Dataset) -> str:
     last = dataset.isel(epoch=-1, drop=True)
     rows = table(("probe", "what it does now", "range of y"), words.describe(last))
     finite = np.isfinite(dataset["y"].values).any()
-    diagrams = "".join(
-        (f"<h3>{text(name)}</h3>" if name else "") + plotly(bifurcation.interactive(dataset, observable=i))
-        for i, name in enumerate(_observables(dataset)[:FEW])
-    )
+    some = dataset.isel(observable=slice(FEW)) if "observable" in dataset.dims else dataset
     return (
         f"<p>Where the network goes under each constant input, once it has settled, over "
         f"{_looks(dataset)}. "
         "A fixed point is one dot, a cycle of period p are p dots, an oscillation is a closed loop.</p>"
-        f"{diagrams if finite else '<p>No orbit stayed finite.</p>'}"
+        f"{plotly(bifurcation.interactive(some)) if finite else '<p>No orbit stayed finite.</p>'}"
         f"<h3>At epoch {int(dataset.epoch[-1])}</h3>{rows}"
     )
 
@@ -219,6 +226,37 @@ def _contraction(dataset: xr.Dataset) -> str:
     )
 
 
+def _smoothness(dataset: xr.Dataset) -> str:
+    """The constants against the number of time steps, and what the last look says of their growth."""
+    heads = (
+        "Lipschitz constant of",
+        "at least",
+        "grows as a power of N",
+        "or by nats a step",
+        "the theorem's",
+    )
+    return (
+        f"<p>How steep and how bent the cost of N time steps is near the weights, over {_looks(dataset)}: "
+        "the largest found in a ball around them, which is a lower bound. Straight lines are powers of N; in "
+        "chaos the constants grow exponentially. Open circles: more bent than can be seen.</p>"
+        f"{plotly(smoothness.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + table(heads, words.describe_smoothness(dataset.isel(epoch=-1, drop=True)))
+    )
+
+
+def _gradient_flow(dataset: xr.Dataset) -> str:
+    """Norms against time and lag, rates over epochs, and those of the last look."""
+    rows = words.describe_gradient_flow(dataset.isel(epoch=-1, drop=True))
+    heads = ("sequence", "gradients are", "nats per step back", "leading exponent", "cost")
+    return (
+        f"<p>How the gradient of the cost changes on its way back through time, over {_looks(dataset)}. "
+        "A cost that asks at every step hides what vanishes: follow the part from the last output. Below "
+        "zero nats a step it vanishes, above it explodes; bars are two standard errors to either side.</p>"
+        f"{plotly(gradient_flow.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + fold(f"all {len(rows)} sequences", table(heads, rows), len(rows))
+    )
+
+
 def _looks(dataset: xr.Dataset) -> str:
     first, last = int(dataset.epoch[0]), int(dataset.epoch[-1])
     count = dataset.sizes["epoch"]
@@ -246,6 +284,8 @@ SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
     "fixed_points": _fixed_points,
     "lyapunov": _lyapunov,
     "contraction": _contraction,
+    "smoothness": _smoothness,
+    "gradient_flow": _gradient_flow,
 }
 # those that show all members of an ensemble in their own way
 TOGETHER = (members.NAME, "phase_portrait")

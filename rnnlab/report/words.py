@@ -15,6 +15,15 @@ from rnnlab.figures.looks import Looks
 ERRORS = 3.0  # standard errors from zero that decide the sign of an exponent
 SHOWN = 4  # numbers of a row
 MEMBERS = 12  # of a kind that are listed
+# the name of each mode of a network that is told in training what it should have said, and what it means
+MODES = (
+    ("training mode", "Every input is held, also what tells the network its last target."),
+    (
+        "generation mode",
+        "The network is fed its own output beside the held inputs. Where that is the likeliest class, the "
+        "map jumps: derivatives hold between the jumps, and an index sum proves nothing.",
+    ),
+)
 
 
 def describe(look: xr.Dataset) -> list[tuple[str, str, str]]:
@@ -291,6 +300,52 @@ def describe_contraction(look: xr.Dataset) -> list[tuple[str, str, str, str, str
             numbers = (number(upper[p, n]), number(sampled[p, n]), number(rate[p, n]))
             rows.append((name, str(norm), *numbers, words))
     return rows
+
+
+def describe_smoothness(look: xr.Dataset) -> list[tuple[str, ...]]:
+    """How smooth the cost is at the longest horizon, and how that changes with the number of steps N.
+
+    Args:
+        look: One look of `rnnlab.analysis.smoothness`.
+
+    Returns:
+        For the cost and for its gradient: its name, the lower bound on the Lipschitz constant, the fitted
+        power of N and rate per step, each with its standard error, and what the theorem of Ribeiro et al.
+        (2020) bounds the growth by.
+    """
+    stretch = float(look["stretch"].isel(kind=0))
+    rows = []
+    for constant, power in (("V", "N"), ("grad V", "N³")):
+        one = look.sel(constant=constant)
+        fitted = [
+            f"{number(float(one['rate'].sel(law=law)))} ± {number(float(one['standard_error'].sel(law=law)))}"
+            for law in ("power", "exponential")
+        ]
+        growth = float(one["bound"].sel(law="exponential").isel(kind=0))
+        bound = f"{power} if L = 1; {number(growth)} nats a step at L = {number(stretch)}"
+        least = number(float(one["lipschitz"][-1]))
+        rows.append((f"{constant}, N = {int(look['horizon'][-1])}", least, *fitted, bound))
+    return rows
+
+
+def describe_gradient_flow(look: xr.Dataset) -> list[tuple[str, ...]]:
+    """What becomes of the gradients of each sequence.
+
+    Args:
+        look: One look of `rnnlab.analysis.gradient_flow`.
+
+    Returns:
+        For each sequence: its number, what becomes of gradients, their rate and the leading Lyapunov exponent
+        with standard errors, and its cost.
+    """
+
+    def measured(name: str, i: int) -> str:
+        return f"{number(float(look[name][i]))} ± {number(float(look[f'{name}_error'][i]))}"
+
+    return [
+        (str(i), str(look["fate"].values[i]), measured("rate", i), measured("exponent", i), number(cost))
+        for i, cost in enumerate(look["cost"].values)
+    ]
 
 
 def describe_members(dataset: xr.Dataset, rows: xr.Dataset | None = None) -> list[tuple[str, ...]]:
