@@ -7,10 +7,12 @@ from callbacks.checkpoints import Checkpoints
 from callbacks.contraction import Contraction
 from callbacks.cost import CostCallback
 from callbacks.fixed_points import FixedPoints
+from callbacks.gradient_flow import GradientFlow
 from callbacks.lyapunov import Lyapunov
 from callbacks.page import Page
 from callbacks.phase_portrait import PhasePortrait
 from callbacks.progress import Progress
+from callbacks.smoothness import Smoothness
 
 __all__ = [
     "AnalysisCallback",
@@ -20,8 +22,10 @@ __all__ = [
     "Contraction",
     "CostCallback",
     "FixedPoints",
+    "GradientFlow",
     "Lyapunov",
     "Page",
     "PhasePortrait",
     "Progress",
+    "Smoothness",
 ]

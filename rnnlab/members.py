@@ -140,6 +140,18 @@ def _of_contraction(dataset: xr.Dataset) -> dict[str, Any]:
     return {"kind": words, "certified bound": upper.min("norm"), "largest seen": sampled.min("norm")}
 
 
+def _of_smoothness(dataset: xr.Dataset) -> dict[str, Any]:
+    last, power = (
+        dataset["lipschitz"].isel(horizon=-1, drop=True),
+        dataset["rate"].sel(law="power", drop=True),
+    )
+    return {
+        "Lipschitz constant of V": last.sel(constant="V", drop=True),
+        "Lipschitz constant of grad V": last.sel(constant="grad V", drop=True),
+        "its power of N": power.sel(constant="grad V", drop=True),
+    }
+
+
 def _of_orbits(dataset: xr.Dataset) -> dict[str, Any]:
     y, settled, period = dataset["y"], dataset["settled"], dataset["period"]
     inner = [dim for dim in ("time", "observable") if dim in y.dims]
@@ -152,6 +164,16 @@ def _of_orbits(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": _tally(words, "sample", groups, order, counted=False),
         "peak to peak of y": reach.max([dim for dim in ("sample", "observable") if dim in reach.dims]),
+    }
+
+
+def _of_gradient_flow(dataset: xr.Dataset) -> dict[str, Any]:
+    fate = dataset["fate"].astype(str)
+    first = fate.isel(sequence=0, drop=True)
+    return {
+        "kind": xr.where((fate == first).all("sequence"), first, "differs between sequences"),
+        "nats per step back": dataset["rate"].median("sequence"),
+        "leading exponent": dataset["exponent"].median("sequence"),
     }
 
 
@@ -171,6 +193,8 @@ _READERS = (
     ({"kind", "unstable"}, _of_fixed_points),
     ({"exponent", "standard_error"}, _of_exponents),
     ({"upper", "sampled"}, _of_contraction),
+    ({"lipschitz", "rate"}, _of_smoothness),
+    ({"fate", "rate"}, _of_gradient_flow),
     ({"y", "settled", "period"}, _of_orbits),
 )
 _PLURALS = {name: f"{name}s" for name in ("saddle", "fixed point", "periodic orbit", "chaotic attractor")} | {
