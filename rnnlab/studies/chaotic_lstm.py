@@ -196,7 +196,15 @@ def surface(first: Tensor, second: Tensor, seed: int = 0) -> xr.DataArray:
     return xr.DataArray(values.numpy(), {"s1": first.numpy(), "s2": second.numpy()}, name="cost")
 
 
-def draw(found: xr.Dataset, fine: xr.DataArray) -> Any:
+def cycle_of_three() -> float:
+    """Where a cycle of three is born, by a saddle-node bifurcation beside the fixed point, still stable."""
+    found = orbit(ScaledLSTM(0.76), START[None], burn_in=2000)
+    cycle = torch.from_numpy(found["last_state"].values)
+    branch = continuation(ScaledLSTM, cycle, (0.76, 0.7), period=3, name="s")
+    return branch["bifurcation_parameter"].item()
+
+
+def draw(found: xr.Dataset, fine: xr.DataArray, fold: float) -> Any:
     """Fig. 1: orbits, exponent and cost over s, the last from a finer grid."""
     from rnnlab.figures.style import BLUE, INK, ORANGE, new_figure, styled
 
@@ -207,11 +215,14 @@ def draw(found: xr.Dataset, fine: xr.DataArray) -> Any:
         y = found["y"].isel(sample=0, observable=0).transpose("s", "time")
         orbits.plot(np.repeat(found.s, y.shape[1]), y.values.ravel(), ",", color=BLUE, alpha=0.6)
         orbits.set_ylabel("first unit's h, settled")
-        orbits.axvline(ORIGIN_LOSES_STABILITY, color=INK, lw=0.8, ls="--")
-        orbits.annotate(
-            " Neimark-Sacker\n bifurcation of 0", (ORIGIN_LOSES_STABILITY, 0.95), va="top", fontsize=8,
-            xycoords=("data", "axes fraction"),
-        )  # fmt: skip
+        for at, side, words in (
+            (fold, "right", "saddle-node of a \ncycle of three "),
+            (ORIGIN_LOSES_STABILITY, "left", " Neimark-Sacker\n bifurcation of 0"),
+        ):
+            orbits.axvline(at, color=INK, lw=0.8, ls="--")
+            orbits.annotate(
+                words, (at, 0.95), ha=side, va="top", fontsize=8, xycoords=("data", "axes fraction")
+            )
         exponents.axhline(0, color=INK, lw=0.8)
         exponents.plot(found.s, found.exponent, color=ORANGE, lw=0.8)
         exponents.set_ylabel("λ₁, nats a step")
@@ -264,7 +275,8 @@ def main() -> None:
         bar.update()
         fine = torch.linspace(0.5, 2, 5000, dtype=torch.float64)
         costs = xr.DataArray(cost(fine).numpy(), {"s": fine.numpy()}, name="cost")
-        save_png(draw(found, costs), out / "chaotic_lstm.png")
+        fold = cycle_of_three()
+        save_png(draw(found, costs, fold), out / "chaotic_lstm.png")
         bar.update()
         over = torch.linspace(0, 2, given.grid, dtype=torch.float64)
         save_png(draw_surface(surface(over, (over - 1) / 2)), out / "chaotic_lstm_surface.png")
@@ -281,12 +293,13 @@ def main() -> None:
         f"{branch.bifurcation_type.item()} bifurcation of the origin, {branch.criticality.item()}, at s = "
         f"{branch.bifurcation_parameter.item():.10f}; in closed form {ORIGIN_LOSES_STABILITY:.10f}"
     )
+    print(f"saddle-node bifurcation of a cycle of three at s = {fold:.10f}")
     print(f"chaos at {len(chaotic)} of {len(found.s)} values of s, from {chaotic.min()} to {chaotic.max()}")
     print(
         f"local minima of the cost on 5000 values: {(at < 0.9).sum()} below s = 0.9, "
         f"{((at >= 0.9) & (at <= 1.45)).sum()} up to 1.45, {(at > 1.45).sum()} above"
     )
-    print(markdown(stretches))
+    print(markdown(stretches.astype(object)))
 
 
 if __name__ == "__main__":
