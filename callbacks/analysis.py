@@ -46,6 +46,11 @@ def undisturbed() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
 
 
+def best_member(store: Store) -> int:
+    """The member of an ensemble whose last training loss is lowest; the first where none is on record."""
+    return members.ranking(store.read(members.NAME))[0] if members.NAME in store else 0
+
+
 class AnalysisCallback(pl.Callback):
     """Looks at the network every few epochs: says when to look and where to put what was seen.
 
@@ -128,11 +133,13 @@ class AnalysisCallback(pl.Callback):
         self.looks = 0
         self._drawn_at = self._draw_cost = 0.0
         self._looked_at = -1
+        self._outputs: tuple[str, ...] = ()  # names of the task's, if it has some
         self._last: xr.Dataset | None = None  # this process's part of the last look
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget looks past the point that training goes on from, and look before the first epoch."""
         epoch = trainer.current_epoch
+        self._outputs = tuple(getattr(getattr(trainer, "datamodule", None), "output_names", ()))
         if self.store is None:
             self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
         if self.probes is None:
@@ -205,6 +212,8 @@ class AnalysisCallback(pl.Callback):
             seen = self.analysis(*self._system(frozen, inputs[:, None], every), **self._known())
         if self.warm is not None:
             self._last = seen
+        if seen.sizes.get("observable") == len(self._outputs) and "observable" not in seen.coords:
+            seen = seen.assign_coords(observable=list(self._outputs))
         return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
 
     def _at(self, model: Network, u: Tensor, states: Tensor, **where: int) -> xr.Dataset:
@@ -272,7 +281,6 @@ class AnalysisCallback(pl.Callback):
         folder = Path(trainer.default_root_dir) / "figures"
         try:
             for name, figure in self._figures(self.draw, self.store).items():
-                name = name.replace(self._base, self.name, 1)
                 path = save_png(figure, folder / f"{name}.png")
                 for logger in trainer.loggers:
                     if hasattr(logger, "log_image"):
@@ -287,13 +295,15 @@ class AnalysisCallback(pl.Callback):
         """Those of a network; of an ensemble the distribution over its members and those of the best."""
         looks = store.read(self.name)
         if "member" not in looks.dims:
-            return draw(looks)
-        from rnnlab.figures.members import over_epochs
-        from rnnlab.figures.style import note
-
-        if self.draws_members:
             figures = dict(draw(looks))
         else:
-            best = members.ranking(store.read(members.NAME))[0] if members.NAME in store else 0
-            figures = {k: note(v, f"member {best}") for k, v in draw(looks.isel(member=best)).items()}
-        return figures | {f"{self._base}_members": over_epochs(looks)}
+            from rnnlab.figures.members import over_epochs
+            from rnnlab.figures.style import note
+
+            if self.draws_members:
+                figures = dict(draw(looks))
+            else:
+                best = best_member(store)
+                figures = {k: note(v, f"member {best}") for k, v in draw(looks.isel(member=best)).items()}
+            figures |= {f"{self._base}_members": over_epochs(looks)}
+        return {name.replace(self._base, self.name, 1): figure for name, figure in figures.items()}

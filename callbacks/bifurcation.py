@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from callbacks.analysis import AnalysisCallback
+from callbacks.analysis import AnalysisCallback, Draw, best_member
 from rnnlab.analysis import orbit
+from rnnlab.store import Store
 from rnnlab.systems import System
 
 
@@ -59,6 +60,18 @@ class Bifurcation(AnalysisCallback):
             **{"draw": draw, "summary": summary} | options,
         )
 
+    def _figures(self, draw: Draw, store: Store) -> Mapping[str, Any]:
+        """With both modes side by side where both are looked at."""
+        figures = dict(super()._figures(draw, store))
+        if self.generates and self._base in store:
+            from rnnlab.figures.modes import modes
+
+            both = [store.read(name) for name in (self._base, self.name)]
+            if "member" in both[1].dims:
+                both = [looks.isel(member=best_member(store)) for looks in both]
+            figures[f"{self._base}_modes"] = modes(*both)
+        return figures
+
 
 def settled_output(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
     """`orbit` without the states, which are as large as all the rest and of no use to the diagram.
@@ -81,12 +94,18 @@ def summary(look: xr.Dataset) -> dict[str, float]:
 
 
 def draw(looks: xr.Dataset) -> Mapping[str, Any]:
-    """The paper's form (epoch, y, first difference) for the middle probe, and the plain form for all."""
+    """The paper's form (epoch, y, first difference) for the middle probe, and the plain form for all.
+
+    Of a network with several outputs also each pair of a probe and an output.
+    """
     from rnnlab.figures import bifurcation
+    from rnnlab.figures.pairs import pairs
 
     middle = looks.sizes["probe"] // 2
-    pictures: dict[str, Callable[[], Any]] = {
-        "bifurcation": lambda: bifurcation.diagram_1d(looks),
-        "bifurcation_3d": lambda: bifurcation.diagram_3d(looks, probe=middle),
+    figures: dict[str, Any] = {
+        "bifurcation": bifurcation.diagram_1d(looks),
+        "bifurcation_3d": bifurcation.diagram_3d(looks, probe=middle),
     }
-    return {name: make() for name, make in pictures.items()}
+    if looks["y"].sizes["observable"] > 1:
+        figures["bifurcation_pairs"] = pairs(looks)
+    return figures

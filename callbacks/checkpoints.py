@@ -40,7 +40,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         super().__init__()
         for key, value, null in (("every", every, ""), ("keep", keep, ", or null for none")):
-            if not (value is None and null) and (not isinstance(value, int) or value < 1):
+            if not (value is None and null) and (type(value) is not int or value < 1):
                 raise ValueError(
                     f"checkpoint.{key}={value!r} is not possible: give a whole number of at least 1{null}."
                 )

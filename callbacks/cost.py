@@ -50,7 +50,7 @@ class CostCallback(AnalysisCallback):
         shared: bool = False,
         **options: Any,
     ) -> None:
-        if not isinstance(sequences, int) or sequences < 1:
+        if type(sequences) is not int or sequences < 1:
             raise ValueError(f"sequences={sequences!r} is not possible: give a whole number of at least 1.")
         super().__init__(name, analysis, probes=Probes(torch.zeros(0), ()), **options)
         self.sequences, self.shared = sequences, shared

@@ -55,7 +55,8 @@ class PhasePortrait(AnalysisCallback):
         **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
 
     Raises:
-        ValueError: An option is out of range; while training, if the network has one unit only.
+        ValueError: An option is out of range; while training, if the network has one unit only, or is to hear
+            itself where the task has a field.
     """
 
     def __init__(
@@ -84,6 +85,11 @@ class PhasePortrait(AnalysisCallback):
         """See what the task's field does, if it has one, and look before the first epoch."""
         task: Any = getattr(trainer, "datamodule", None)
         if isinstance(getattr(task, "field", None), VectorField):
+            if self.generates:
+                raise ValueError(
+                    f"generation is not possible for a phase portrait beside the field of a "
+                    f"{type(task).__name__}: its forecasts are those of the network left alone, leave it out."
+                )
             self.target = target(task, samples=self.samples, steps=self.steps, resolution=self.resolution)
             self.analysis = partial(
                 portrait, steps=self.steps, resolution=self.resolution, target=self.target, dt=task.dt

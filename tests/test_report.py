@@ -261,6 +261,81 @@ def test_an_unknown_analysis_has_its_section(tmp_path: Path) -> None:
     assert [caption.split(".png")[0] for caption in captions] == ["bifurcation", "lyapunov_spectrum"]
 
 
+def test_both_modes_stand_side_by_side(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    store = Store(run / "analysis.zarr")
+    for epoch, radius in ((0, 0.0), (400, 2.0)):
+        look = growing_circle(np.array([400]), birth=400 - 1000 * radius**2)
+        store.append("bifurcation_generation", look.isel(epoch=0, drop=True), epoch=epoch)
+    for name in ("3d", "modes", "generation", "generation_3d", "generation_pairs"):
+        save_png(new_figure(1.0, 1.0), run / "figures" / f"bifurcation_{name}.png")
+    page = Page(write_report(run))
+    assert "could not be shown" not in page.text
+    assert page.text.count("Bifurcation: training and generation mode") == 1
+    html = (run / "report.html").read_text(encoding="utf-8")
+    before, told, left = re.split(r'<h3 class="mode">', html.partition('<div class="modes">')[2])
+    assert before == "<div>"
+    assert told.startswith("Training mode</h3><p>Every input is held")
+    assert left.startswith("Generation mode</h3><p>The network is fed its own output")
+    left, _, after = left.partition("</section>")
+    # the picture of both first, and each picture in the column of its mode
+    pictures = [
+        re.findall(r"figures/(\w+)\.png", part) for part in (html.partition('"modes">')[0], told, left)
+    ]
+    assert pictures == [
+        ["bifurcation_modes"],
+        ["bifurcation", "bifurcation_3d"],
+        ["bifurcation_generation", "bifurcation_generation_3d", "bifurcation_generation_pairs"],
+    ]
+    assert "figures/" not in after
+    for part, words_of_it in ((told, "-0.448 to 0.648"), (left, "-1.9 to 2.1")):
+        assert words_of_it in part
+        assert part.count("Plotly.newPlot(") == 1
+    style = re.search(r"<style>.*?</style>", html, re.S)
+    assert style
+    assert "@media (max-width: 1000px) { .modes { grid-template-columns: minmax(0, 1fr); } }" in style[0]
+
+
+def test_every_analysis_is_shown_in_its_way_in_either_mode(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    store = Store(run / "analysis.zarr")
+    for name, make in DYNAMICS.items():
+        for epoch in (100, 900):
+            look = make(np.array([epoch])).isel(epoch=0, drop=True)
+            store.append(f"{name}_generation", look, epoch=epoch)
+            if name == "lyapunov":
+                store.append(name, look, epoch=epoch)
+    store.append("speed_generation", xr.Dataset({"speed": ("probe", [0.5])}), epoch=1)
+    page = Page(write_report(run))
+    assert "could not be shown" not in page.text
+    for title in (
+        "Attractors in generation mode",
+        "Fixed points in generation mode",
+        "Lyapunov: training and generation mode",
+        "Contraction in generation mode",
+        "Speed in generation mode",
+    ):
+        assert title in page.text, title
+    assert "Bifurcation in" not in page.text  # of one mode only, as ever
+    assert "Bifurcation: " not in page.text
+    assert ["u = 0.0", "9: 4 stable, 4 saddles, 1 unstable"] in [row[:2] for row in page.rows]
+    assert ["speed", "epoch 1, probe 1", "float64"] in page.rows
+
+
+def test_several_outputs_are_in_one_diagram(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", state="finished")
+    one = growing_circle(np.array([400])).isel(epoch=0, drop=True)
+    look = xr.concat([one, one.assign(y=one.y + 5)], "observable", data_vars=["y"])
+    store = Store(run / "analysis.zarr")
+    store.append("bifurcation_generation", look.assign_coords(observable=["a", "b"]), epoch=400)
+    page = Page(write_report(run))
+    html = (run / "report.html").read_text(encoding="utf-8")
+    left = html.partition("Generation mode</h3>")[2].partition("</section>")[0]
+    assert left.count("Plotly.newPlot(") == 1
+    assert re.search(r'"label":"ω = 1.0 (→|\\u2192) b"', left.replace(r"\u03c9", "ω"))
+    assert ["ω = 1.0, b", "fixed point y = 5.1", "5.1"] in page.rows
+
+
 DYNAMICS = {"attractors": settling, "contraction": lipschitz, "fixed_points": pitchforks, "lyapunov": spectra}
 
 

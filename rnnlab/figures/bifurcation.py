@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from rnnlab.figures import style
-from rnnlab.figures.orbits import Orbits, reach
+from rnnlab.figures.orbits import Orbits, axis_names, position, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,13 @@ def diagram_3d(
     axes: Any = figure.add_axes((-0.06, 0.02, 1.02, 1.04), projection="3d", computed_zorder=False)
     axes.set_box_aspect((2.6, 1, 1), zoom=1.4)
     axes.view_init(elev=20, azim=-58)
-    dots = {"s": 6.0 if len(looks) <= 60 else 2.5, "linewidths": 0, "depthshade": False}
+    # unclipped: matplotlib would cut them to a square in the middle
+    dots: Any = {
+        "s": 6.0 if len(looks) <= 60 else 2.5,
+        "linewidths": 0,
+        "depthshade": False,
+        "clip_on": False,
+    }
     good = points.settled
     # the last look, nearest to the eye, is the darkest; the pale end of the scale stays out
     first, last = orbits.span()
@@ -83,7 +89,8 @@ def diagram_3d(
     axes.locator_params(axis="z", nbins=5)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.pane.set(facecolor="white", edgecolor=style.FAINT)
-    figure.text(0.03, 0.94, orbits.names[0], fontsize=11)
+    output = output_name(dataset, observable)
+    figure.text(0.03, 0.94, f"{orbits.names[0]} → {output}" if output else orbits.names[0], fontsize=11)
     return figure
 
 
@@ -136,31 +143,26 @@ def diagram_1d(
     dense = max(int(np.count_nonzero(seen)) for seen in visits) > max_points
     for i, axes in enumerate(grid):
         if i < panels:
-            _draw_panel(axes, orbits, i, limits, visits[i], dense)
+            draw_panel(axes, orbits, i, limits, visits[i], dense)
             axes.set_title(orbits.names[i])
             axes.tick_params(labelbottom=i + columns >= panels)
         else:
             axes.set_visible(False)
     grid[0].set(xlim=orbits.span(), ylim=limits)
     figure.supxlabel(orbits.label, fontsize=11, y=0.08 / height, va="bottom")
-    figure.supylabel("$y_t$", fontsize=13, x=0.08 / width, ha="left")
-    if not orbits.settled.all():
-        from matplotlib.lines import Line2D
-
-        beyond = bool(((orbits.y < limits[0]) | (orbits.y > limits[1])).any())
-        label = "not settled (some out of the picture)" if beyond else "not settled"
-        dot = Line2D([], [], linestyle="none", marker="o", markersize=4, color=style.UNSETTLED, label=label)
-        figure.legend(handles=[dot], loc="upper right", borderaxespad=0.1)
+    output = output_name(dataset, observable)
+    figure.supylabel(f"$y_t$, {output}" if output else "$y_t$", fontsize=13, x=0.08 / width, ha="left")
+    unsettled_legend(figure, (orbits, limits))
     return figure
 
 
-def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8_000) -> PlotlyFigure:
-    """Both forms to turn and to zoom, with a menu of the probes.
+def interactive(dataset: xr.Dataset, *, observable: Any = None, max_points: int = 8_000) -> PlotlyFigure:
+    """Both forms to turn and to zoom, with a menu of the probes, or of all pairs of probe and observable.
 
     Args:
         dataset: `y` `(parameter, probe, sample, time, observable)` and `settled`; see the module.
-        observable: Name or position of the observable.
-        max_points: Most points for each probe and form; 20000 are still smooth on a laptop.
+        observable: Name or position of the observable. Default: all in turn.
+        max_points: Most points of each entry in space, and half as many in the plain form.
 
     Returns:
         A plotly figure: the space form above, the plain form below.
@@ -170,15 +172,28 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
     """
     import plotly.graph_objects as go
 
-    orbits = Orbits.of(dataset, observable)
-    limits, (first, last) = orbits.limits(), orbits.span()
+    count = dataset["y"].sizes.get("observable", 1) if "y" in dataset else 1
+    chosen = [observable] if observable is not None else range(count)
+    drawn = [Orbits.of(dataset, one) for one in chosen]
+    first, last = drawn[0].span()
+    pairs = [(orbits, i) for orbits in drawn for i in range(len(orbits.names))]
+    names = [name for orbits in drawn for name in orbits.names]
+    if len(drawn) > 1:
+        outputs = [output_name(dataset, one) for one in chosen for _ in drawn[0].names]
+        names = [f"{name} → {output}" for name, output in zip(names, outputs, strict=True)]
     figure = go.Figure()
-    per_probe = 3
-    for i, name in enumerate(orbits.names):
+    per_pair = 3
+    ranges = []
+    for number, ((orbits, i), name) in enumerate(zip(pairs, names, strict=True)):
+        limits = orbits.limits()
         points = orbits.points(i, limits, differences=True, max_points=max_points)
-        flat = orbits.points(i, limits, differences=False, max_points=max_points)
+        flat = orbits.points(i, limits, differences=False, max_points=max_points // 2)
+        most = 1.05 * reach(points.dy, limits)
+        ranges.append(
+            {"scene.yaxis.range": limits, "scene.zaxis.range": (-most, most), "yaxis.range": limits}
+        )
         hover = f"{orbits.name} %{{x}}<br>y = %{{y:.4g}}"
-        dots = {"mode": "markers", "visible": i == 0, "showlegend": False}
+        dots = {"mode": "markers", "visible": number == 0, "showlegend": False}
         marker = {
             "size": 2.5 if len(orbits.at) <= 60 else 1.6,
             "color": points.at.astype(np.float32),
@@ -199,7 +214,7 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
             (True, style.BLUE, "settled"),
             (False, style.UNSETTLED, "not settled"),
         ):
-            figure.add_scattergl(
+            figure.add_scatter(  # not with WebGL, of which a page may have little
                 x=flat.at[flat.settled == good],
                 y=flat.y[flat.settled == good].astype(np.float32),
                 marker={"size": 2.5, "color": colour},
@@ -211,10 +226,14 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
         {
             "label": style.escape(name),
             "method": "update",
-            "args": [{"visible": [k // per_probe == i for k in range(per_probe * len(orbits.names))]}],
+            "args": [
+                {"visible": [k // per_pair == i for k in range(per_pair * len(names))]},
+                ranges[i],
+            ],
         }
-        for i, name in enumerate(orbits.names)
+        for i, name in enumerate(names)
     ]
+    limits = drawn[0].limits()
     axis, difference = style.PLOTLY_AXIS, "y<sub>t</sub> - y<sub>t-1</sub>"
     figure.update_layout(
         **{**style.PLOTLY, "margin": {**style.PLOTLY["margin"], "t": 80}},
@@ -226,11 +245,11 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
             "aspectmode": "manual",
             "aspectratio": {"x": 2.4, "y": 1, "z": 1},
             "camera": {"eye": {"x": 0.8, "y": -2.4, "z": 0.75}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
-            "xaxis": {"title": {"text": orbits.label}, **_SCENE_AXIS},
+            "xaxis": {"title": {"text": drawn[0].label}, **_SCENE_AXIS},
             "yaxis": {"title": {"text": "y<sub>t</sub>"}, "range": limits, **_SCENE_AXIS},
-            "zaxis": {"title": {"text": difference}, **_SCENE_AXIS},
+            "zaxis": {"title": {"text": difference}, "range": ranges[0]["scene.zaxis.range"], **_SCENE_AXIS},
         },
-        xaxis={**axis, "title": {"text": orbits.label}, "range": (first, last)},
+        xaxis={**axis, "title": {"text": drawn[0].label}, "range": (first, last)},
         yaxis={
             **axis,
             "title": {"text": "y<sub>t</sub>"},
@@ -241,6 +260,26 @@ def interactive(dataset: xr.Dataset, *, observable: Any = 0, max_points: int = 8
     return figure
 
 
+def unsettled_legend(figure: Figure, *drawn: tuple[Orbits, tuple[float, float]]) -> None:
+    """Say which colour is that of orbits that have not settled, where there are some."""
+    if all(orbits.settled.all() for orbits, _ in drawn):
+        return
+    from matplotlib.lines import Line2D
+
+    beyond = any(((orbits.y < low) | (orbits.y > high)).any() for orbits, (low, high) in drawn)
+    label = "not settled (some out of the picture)" if beyond else "not settled"
+    dot = Line2D([], [], linestyle="none", marker="o", markersize=4, color=style.UNSETTLED, label=label)
+    figure.legend(handles=[dot], loc="upper right", borderaxespad=0.1)
+
+
+def output_name(dataset: xr.Dataset, observable: Any) -> str:
+    """Which output is drawn, where there are several."""
+    if dataset["y"].sizes.get("observable", 1) == 1:
+        return ""
+    names = axis_names(dataset["y"], "observable")
+    return names[position(names, observable, "observable")]
+
+
 _SCENE_AXIS = {
     "gridcolor": "#aaaaaa",
     "zeroline": False,
@@ -249,7 +288,7 @@ _SCENE_AXIS = {
 }
 
 
-def _draw_panel(
+def draw_panel(
     axes: Axes, orbits: Orbits, probe: int, limits: tuple[float, float], visits: np.ndarray, dense: bool
 ) -> None:
     """Dots, or where there are too many, how often each place is visited."""

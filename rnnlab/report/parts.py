@@ -147,8 +147,7 @@ pre { background: var(--card); border-radius: 8px; padding: .8rem; overflow-x: a
 figure { margin: 1rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
 .plot { margin: .5rem 0; }
-main:has(.modes) { max-width: 1700px; }
-.modes { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; }
-.modes > div { min-width: 0; }
+.modes { --wide: min(1660px, 100vw - 3rem); width: var(--wide); margin-left: calc(50% - var(--wide) / 2);
+  display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; }
 @media (max-width: 1000px) { .modes { grid-template-columns: minmax(0, 1fr); } }
 """

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 import xarray as xr
 
-from callbacks import AnalysisCallback, Bifurcation
-from datamodules import Sine
+from callbacks import AnalysisCallback, Bifurcation, FixedPoints
+from datamodules import Sine, Symbols
 from rnnlab.autonomous import HeldInput, freeze
 from rnnlab.cells import GRU, LSTM, Elman, Orthogonal, StableLSTM
 from rnnlab.ensemble import Ensemble, EnsembleLearner
@@ -219,6 +219,42 @@ def fit_together(tmp_path, callback, members=3, **options):
     learner = EnsembleLearner(ensemble, task.objective, optimizer=partial(torch.optim.SGD, lr=0.0), **options)
     quiet_trainer(callback, epochs=3, default_root_dir=tmp_path).fit(learner, datamodule=task)
     return ensemble
+
+
+def fit_symbols(tmp_path, *callbacks, ensemble=None):
+    task = Symbols(num_sequences=4, num_validation=2, length=60, batch_size=4)
+    make = partial(RecurrentModel, task.input_size, task.output_size, partial(GRU, hidden_size=2))
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    if ensemble is None:
+        learner = SequenceLearner(make(), task.objective, optimizer=optimizer)
+    else:
+        members = Ensemble.from_seeds(make, range(ensemble))
+        learner = EnsembleLearner(members, task.objective, optimizer=optimizer)
+    quiet_trainer(*callbacks, epochs=1, default_root_dir=tmp_path).fit(learner, datamodule=task)
+    return Store(tmp_path / "analysis.zarr")
+
+
+@pytest.mark.parametrize("ensemble", [None, 2])
+def test_outputs_have_the_names_that_the_task_gives(tmp_path, ensemble):
+    looks = [Bifurcation(samples=2, steps=6, max_burn_in=30), FixedPoints(samples=2, draw=None)]
+    store = fit_symbols(tmp_path, *looks, ensemble=ensemble)
+    for name in ("bifurcation", "fixed_points"):
+        assert store.read(name).observable.values.tolist() == ["pp", "pq", "qp", "qq"]
+        assert store.read(name).probe.values.tolist() == list("pqabcd")
+    assert (tmp_path / "figures" / "bifurcation_pairs.png").is_file()
+
+
+def test_names_that_are_not_those_of_what_is_seen_are_not_given(tmp_path):
+    def other(system, x0):
+        return xr.Dataset({"y": (("probe", "observable"), x0.sum(1).numpy())})  # two states, four outputs
+
+    assert "observable" not in fit_symbols(tmp_path, AnalysisCallback("other", other)).read("other").coords
+
+
+def test_a_single_output_has_no_pairs(tmp_path):
+    fit(tmp_path, LSTM, [Bifurcation(samples=1, steps=5, max_burn_in=20)], epochs=1)
+    assert not (tmp_path / "figures" / "bifurcation_pairs.png").exists()
+    assert (tmp_path / "figures" / "bifurcation.png").is_file()
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -227,7 +227,7 @@ def test_interactive_shows_one_probe_and_its_menu_shows_every_other() -> None:
     for probe, button in enumerate(buttons):
         visible = button.args[0]["visible"]
         shown = [trace for trace, on in zip(figure.data, visible, strict=True) if on]
-        assert [trace.type for trace in shown] == ["scatter3d", "scattergl", "scattergl"]
+        assert [trace.type for trace in shown] == ["scatter3d", "scatter", "scatter"]
         space, settled, unsettled = shown
         assert 200 < len(space.x) <= 500
         assert set(space.x) == set(EPOCHS)
@@ -236,6 +236,46 @@ def test_interactive_shows_one_probe_and_its_menu_shows_every_other() -> None:
         radius = np.abs(np.asarray(space.y)[np.asarray(space.x) == 1000] - 0.1).max()
         assert 0.6 < radius < 0.7072
         assert [trace.visible for trace in shown] == [probe == 0] * 3
+
+
+def test_interactive_has_one_entry_for_each_pair() -> None:
+    """All in one figure: browsers draw few pictures in space at a time."""
+    one = growing_circle(EPOCHS, probes=2)
+    both = xr.concat([one, one.assign(y=one.y + 5)], "observable", data_vars=["y"])
+    figure = bifurcation.interactive(both.assign_coords(observable=["low", "high"]))
+    buttons = figure.layout.updatemenus[0].buttons
+    labels = ["ω = 1.0 → low", "ω = 1.1 → low", "ω = 1.0 → high", "ω = 1.1 → high"]
+    assert [button.label for button in buttons] == labels
+    for i, button in enumerate(buttons):
+        visible, layout = button.args
+        assert np.flatnonzero(visible["visible"]).tolist() == [3 * i, 3 * i + 1, 3 * i + 2]
+        low, high = layout["yaxis.range"]
+        assert layout["scene.yaxis.range"] == layout["yaxis.range"]
+        most = layout["scene.zaxis.range"][1]
+        assert np.abs(figure.data[3 * i].z).max() < most == -layout["scene.zaxis.range"][0]
+        for trace in figure.data[3 * i : 3 * i + 2]:
+            assert low < np.min(trace.y) < np.max(trace.y) < high
+            assert (np.min(trace.y) > 4) == (i >= 2)
+    (alone,) = {
+        b.label for b in bifurcation.interactive(both, observable=1).layout.updatemenus[0].buttons
+    } - {"ω = 1.0"}
+    assert alone == "ω = 1.1"
+
+
+def test_dots_in_space_are_not_cut_to_a_square() -> None:
+    """The axes' own box is a square in the middle of the picture, which the orbits' one is wider than."""
+    figure = bifurcation.diagram_3d(growing_circle(EPOCHS))
+    assert not any(drawn.get_clip_on() for drawn in figure.axes[0].collections)
+
+
+def test_which_of_several_outputs_is_drawn_is_said() -> None:
+    one = growing_circle(EPOCHS)
+    both = xr.concat([one, one.assign(y=one.y + 5)], "observable", data_vars=["y"])
+    named = both.assign_coords(observable=["low", "high"])
+    assert "high" in bifurcation.diagram_1d(named, observable=1).get_supylabel()
+    texts = [text.get_text() for text in bifurcation.diagram_3d(named, observable=1).texts]
+    assert "ω = 1.0 → high" in texts
+    assert bifurcation.diagram_1d(one).get_supylabel() == "$y_t$"
 
 
 def test_interactive_reads_names_as_text() -> None:
