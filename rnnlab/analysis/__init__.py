@@ -10,12 +10,17 @@ from rnnlab.analysis.certified import certified_fixed_points
 from rnnlab.analysis.continuation import continuation
 from rnnlab.analysis.contraction import contraction
 from rnnlab.analysis.cycle_continuation import cycle_continuation, cycle_from_hopf
+from rnnlab.analysis.entropy import entropy
 from rnnlab.analysis.fixed_points import fixed_points
+from rnnlab.analysis.gradient_flow import gradient_flow
+from rnnlab.analysis.landscape import landscape
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.orbit import orbit
 from rnnlab.analysis.periodic_orbits import periodic_orbits
 from rnnlab.analysis.phase_plane import phase_plane
+from rnnlab.analysis.piecewise_continuation import piecewise_continuation
 from rnnlab.analysis.rotation import rotation_number
+from rnnlab.analysis.smoothness import smoothness
 from rnnlab.analysis.sweep import sweep
 from rnnlab.analysis.topology import topology
 
@@ -30,12 +35,17 @@ __all__ = [
     "contraction",
     "cycle_continuation",
     "cycle_from_hopf",
+    "entropy",
     "fixed_points",
+    "gradient_flow",
+    "landscape",
     "lyapunov_spectrum",
     "orbit",
     "periodic_orbits",
     "phase_plane",
+    "piecewise_continuation",
     "rotation_number",
+    "smoothness",
     "sweep",
     "topology",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,55 @@ def branch_diagram(dataset: xr.Dataset, *, observable: Any = 0) -> Figure:
     axes.set_xlabel(dataset.attrs["name"])
     axes.set_ylabel("$y$", fontsize=12)
     _legend(figure, _kinds(dataset))
+    return figure
+
+
+@style.styled
+def piecewise_diagram(dataset: xr.Dataset, *, observable: Any = 0, title: str = "") -> Figure:
+    """Branches along a training: above what is observed, below the size of the leading eigenvalue.
+
+    Drawn as by `branch_diagram`, with a cross where a branch was lost. Below, a branch is stable under the
+    line at 1. Ticks at the bottom stand at knots where the index sum is not 1: if orbits enter a box, points
+    are missing there.
+
+    Args:
+        dataset: From `rnnlab.analysis.piecewise_continuation`.
+        observable: Name or position of the observable.
+        title: Above the picture.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: The dataset holds no branches of a piecewise continuation, or no such observable.
+    """
+    if "lost_parameter" not in dataset or not dataset.sizes.get("branch"):
+        raise ValueError("this diagram needs a dataset of `piecewise_continuation` with at least one branch.")
+    y = select(dataset["y"], "observable", observable).transpose("branch", "step", "phase").values
+    at, unstable, modulus = (dataset[name].values for name in ("parameter", "unstable", "modulus"))
+    figure = style.new_figure(7.5, 6.0)
+    kinds, lost = _kinds(dataset), select(dataset["lost_y"], "observable", observable).values[:, 0]
+    rows = math.ceil((2 + len(kinds) + bool(len(lost))) / 3)  # of the legend
+    figure.subplots_adjust(left=0.11, right=0.97, bottom=0.09, top=0.975 - 0.034 * rows, hspace=0.08)
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    below.axhline(1, color=style.INK, linewidth=0.8, zorder=1.9)
+    for branch in range(len(at)):
+        known = np.isfinite(at[branch])
+        for axes, values in ((above, y[branch]), (below, modulus[branch][:, None])):
+            _draw_branch(axes, at[branch][known], values[known], unstable[branch][known] > 0)
+    start, stop = dataset.attrs["span"]
+    above.set_xlim(start, stop)
+    _draw_bifurcations(above, dataset, select(dataset["bifurcation_y"], "observable", observable).values)
+    if len(lost):
+        above.plot(dataset["lost_parameter"], lost, "x", color=style.INK, markersize=7, zorder=3)
+    odd = dataset["knot_parameter"].values[dataset["index_sum"].values != 1]
+    below.plot(odd, np.zeros(len(odd)), "|", color=style.INK, transform=below.get_xaxis_transform())
+    above.set_ylabel("$y$ at fixed points")
+    below.set_ylabel("largest $|\\lambda|$")
+    below.set_xlabel(dataset.attrs["name"])
+    if title:
+        figure.text(0.97, 0.985, title, ha="right", va="top", fontsize=9)
+    _legend(figure, kinds, lost=bool(len(lost)))
     return figure
 
 
@@ -186,7 +236,7 @@ def _draw_bifurcations(axes: Axes, dataset: xr.Dataset, y: np.ndarray) -> None:
         axes.annotate(MARKS[str(types[i])][0], (at[i], top), xytext=(-4, lift), **near)
 
 
-def _legend(figure: Figure, kinds: set[tuple[str, str]]) -> None:
+def _legend(figure: Figure, kinds: set[tuple[str, str]], lost: bool = False) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -208,4 +258,6 @@ def _legend(figure: Figure, kinds: set[tuple[str, str]]) -> None:
                 label=f"{sign}: {critical + ' ' if critical else ''}{kind}",
             )
         )
+    if lost:
+        handles.append(Line2D([], [], color=style.INK, marker="x", linestyle="none", label="lost"))
     figure.legend(handles=handles, loc="upper left", ncols=3, bbox_to_anchor=(0.1, 1.0), fontsize=8.5)

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgba
 
-from rnnlab.figures.continuation import MARKS, UNSTABLE, branch_diagram
+from rnnlab.figures.continuation import MARKS, UNSTABLE, branch_diagram, piecewise_diagram
 from rnnlab.figures.style import BLUE, save_png
 
 BIFURCATIONS = [
@@ -108,3 +108,57 @@ def test_what_cannot_be_drawn_is_refused():
         branch_diagram(xr.Dataset({"y": ("time", [1.0])}))
     with pytest.raises(ValueError, match="observable=5"):
         branch_diagram(dataset(), observable=5)
+
+
+def along_training():
+    """A point that loses stability, and one that is lost."""
+    on, y = ("branch", "step"), ("phase", "observable")
+    return xr.Dataset(
+        {
+            "parameter": (on, [[0.0, 4.0, 10.0], [0.0, 3.0, np.nan]]),
+            "y": ((*on, *y), [[[[0.1]], [[0.2]], [[0.4]]], [[[-0.5]], [[-0.6]], [[np.nan]]]]),
+            "unstable": (on, [[0, 0, 2], [1, 1, -1]]),
+            "modulus": (on, [[0.8, 1.0, 1.2], [1.5, 1.6, np.nan]]),
+            "bifurcation_parameter": ("bifurcation", [4.0]),
+            "bifurcation_y": (("bifurcation", *y), [[[0.2]]]),
+            "bifurcation_type": ("bifurcation", ["Neimark-Sacker"]),
+            "criticality": ("bifurcation", ["subcritical"]),
+            "lost_parameter": ("lost", [3.0]),
+            "lost_y": (("lost", *y), [[[-0.6]]]),
+            "knot_parameter": ("knot", [0.0, 5.0, 10.0]),
+            "index_sum": ("knot", [1.0, 0.0, np.nan]),
+        },
+        attrs={"span": [0.0, 10.0], "name": "epoch"},
+    )
+
+
+def test_along_a_training_points_and_their_leading_eigenvalues(tmp_path):
+    figure = piecewise_diagram(along_training(), title="one input")
+    above, below = figure.axes
+    grey = UNSTABLE["color"]
+    drawn = [
+        {(line.get_color(), *map(float, line.get_ydata())) for line in lines(axes, marker=False)}
+        for axes in (above, below)
+    ]
+    assert drawn[0] == {(BLUE, 0.1, 0.2), (grey, 0.2, 0.4), (grey, -0.5, -0.6)}
+    assert drawn[1] - {("#333333", 1.0, 1.0)} == {(BLUE, 0.8, 1.0), (grey, 1.0, 1.2), (grey, 1.5, 1.6)}
+    marks = {(line.get_marker(), *map(float, line.get_xdata())) for line in lines(above, marker=True)}
+    assert marks == {("o", 4.0), ("x", 3.0)}
+    (ticks,) = lines(below, marker=True)
+    assert ticks.get_xdata().tolist() == [5.0, 10.0]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["stable", "unstable", "NS: subcritical Neimark-Sacker", "lost"]
+    assert figure.texts[0].get_text() == "one input"
+    assert save_png(figure, tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_no_cross_where_nothing_was_lost():
+    figure = piecewise_diagram(along_training().isel(lost=slice(0)))
+    assert {line.get_marker() for line in lines(figure.axes[0], marker=True)} == {"o"}
+    assert "lost" not in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_training_without_branches_is_refused():
+    for empty in (dataset(), along_training().isel(branch=slice(0))):
+        with pytest.raises(ValueError, match="needs a dataset of `piecewise_continuation`"):
+            piecewise_diagram(empty)
