@@ -136,9 +136,10 @@ class AnalysisCallback(pl.Callback):
         self._outputs: tuple[str, ...] = ()  # names of the task's, if it has some
         self._last: xr.Dataset | None = None  # this process's part of the last look
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget looks past the point that training goes on from, and look before the first epoch."""
-        epoch = trainer.current_epoch
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Ask the task what there is to look at, before any callback looks or anything is written."""
+        if stage != "fit":
+            return
         self._outputs = tuple(getattr(getattr(trainer, "datamodule", None), "output_names", ()))
         if self.store is None:
             self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
@@ -146,6 +147,11 @@ class AnalysisCallback(pl.Callback):
             self.probes = self._task_probes(trainer)
         if self.generates and self.feedback is None:
             self.feedback = self._task_feedback(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget looks past the point that training goes on from, and look before the first epoch."""
+        epoch = trainer.current_epoch
+        assert self.store is not None
         if trainer.is_global_zero:
             self.store.truncate(epoch)
         if epoch == 0:

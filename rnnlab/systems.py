@@ -134,8 +134,11 @@ def push(system: System | VectorField, x: Tensor, frame: Tensor) -> tuple[Tensor
         return own(x, frame)
     rule = law(system)
 
+    # forward mode takes no expanded tensors, and of a part of a larger one makes tangents of the whole's size
+    x = x.clone(memory_format=torch.contiguous_format)
+
     def along(vector: Tensor) -> Any:
-        return torch.func.jvp(rule, (x.contiguous(),), (vector,))  # expanded tensors are refused there
+        return torch.func.jvp(rule, (x,), (vector,))
 
     apart: Any = (None, 0)  # not -1: torch fails on it where the tangent is that of a constant
     image, moved = torch.func.vmap(along, in_dims=-1, out_dims=apart)(frame)

@@ -325,7 +325,7 @@ def _multiply(driven: _Driven, states: Tensor, start: int, stop: int, frame: Ten
         # each sequence has its own input, which all columns share
         held = _Held(driven.network, driven.inputs[time])
         # a copy: forward mode gives a view a tangent as large as all that it is a view of
-        frame, growth = _unit(tangent(held, states[time].clone(), frame), (-2, -1))
+        frame, growth = _unit(tangent(held, states[time], frame), (-2, -1))
         log = log + growth
     return torch.linalg.qr(frame)[0], log + torch.linalg.matrix_norm(frame, 2).log()
 

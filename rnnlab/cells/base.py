@@ -42,7 +42,8 @@ def pushforward(
         >>> pushforward(torch.sin, (torch.zeros(1),), (torch.ones(1, 2),))
         (tensor([0.]), tensor([[1., 1.]]))
     """
-    points = tuple(point.contiguous() for point in points)  # forward mode takes no expanded tensors
+    # forward mode takes no expanded tensors, and of a part of a larger one makes tangents of the whole's size
+    points = tuple(point.clone(memory_format=torch.contiguous_format) for point in points)
 
     def along(*vectors: Tensor) -> Any:
         return torch.func.jvp(function, points, vectors)
