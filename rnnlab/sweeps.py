@@ -115,7 +115,8 @@ def read_sweep(*folders: str | Path, monitor: str | None = None, mode: str | Non
     histories: list[pd.DataFrame] = []
     baselines: list[dict[str, float]] = []
     for place, path in found.items():
-        job = place.relative_to(base).as_posix() if place != base else place.name
+        inside = place != base and place.is_relative_to(base)  # a link may lead elsewhere
+        job = place.relative_to(base).as_posix() if inside else path.name or place.name
         record = Record(path)
         if record.config:
             for row, history in _rows(record, monitor, mode):

@@ -164,6 +164,14 @@ def test_jobs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert find_runs(tmp_path / "s" / "9") == [tmp_path / "s" / "9"]
 
 
+def test_jobs_may_be_links_to_runs_that_are_elsewhere(tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    for seed in (1, 2):
+        (chosen / f"{seed}").symlink_to(make_job(tmp_path / "runs" / f"run_{seed}", [0.5 * seed], seed=seed))
+    assert read_sweep(chosen).table["job"].tolist() == ["1", "2"]
+
+
 def configs(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame({key.replace("__", "."): values for key, values in columns.items()})
 

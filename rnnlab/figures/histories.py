@@ -48,10 +48,11 @@ class Line(NamedTuple):
 
 
 def median(lines: Sequence[Line]) -> pd.Series:
-    """The median of several runs at each epoch at which at least half of them are known.
+    """The median of several runs at each epoch, never of another set of runs than the epoch before.
 
     A run that has finished (at accuracy one, say) counts on with its last value: else the median after that
-    epoch would be that of the slower ones. One that was killed counts until then.
+    epoch would be that of the slower ones. Where more than half have finished, the others (killed or still
+    running) are left out; else the median ends where the first of them ends.
 
     Args:
         lines: At least one.
@@ -62,13 +63,15 @@ def median(lines: Sequence[Line]) -> pd.Series:
         >>> median([early, late]).tolist()
         [0.375, 0.75, 0.875]
     """
-    known = [_finite(line.values) for line in lines]
-    frame = pd.concat(known, axis=1).sort_index().ffill()
-    for column, (line, values) in enumerate(zip(lines, known, strict=True)):
-        if not line.finished and len(values):
-            frame.iloc[frame.index > values.index[-1], column] = np.nan
-    enough = frame.notna().sum(axis=1) * 2 >= len(lines)
-    return frame[enough].median(axis=1)
+    shown = [(line.finished, values) for line in lines if len(values := _finite(line.values))]
+    finished = [(done, values) for done, values in shown if done]
+    if 2 * len(finished) > len(shown):
+        shown = finished
+    if not shown:
+        return pd.Series(dtype=float)
+    frame = pd.concat([values for _, values in shown], axis=1).sort_index().ffill()
+    ends = [values.index[-1] for done, values in shown if not done]
+    return frame[frame.index <= min(ends, default=np.inf)].dropna().median(axis=1)
 
 
 @style.styled

@@ -29,13 +29,21 @@ def grid() -> list[Line]:
 def test_the_median_keeps_those_that_have_finished() -> None:
     runs = [line([0.2, 1.0]), line([0.4, 0.5, 0.6, 0.7]), line([0.3, 0.4, 0.5, 0.6])]
     assert median(runs).tolist() == [0.3, 0.5, 0.6, 0.7]  # of (1, 0.6, 0.5) at epoch 3
-    killed = [runs[0]._replace(finished=False), *runs[1:]]
-    assert median(killed).tolist() == pytest.approx([0.3, 0.5, 0.55, 0.65])
 
 
-def test_the_median_ends_where_less_than_half_of_the_runs_are_known() -> None:
-    runs = [line([1.0], finished=False), line([2.0, 2.0], finished=False), line([4.0] * 3, finished=False)]
-    assert median(runs).to_dict() == {1: 2.0, 2: 3.0}
+def test_the_median_leaves_out_those_that_were_killed_if_most_have_finished() -> None:
+    runs = [line([0.2, 1.0], finished=False), line([0.4, 0.5, 0.6, 0.7]), line([0.3, 0.4, 0.5, 0.6])]
+    assert median(runs).tolist() == pytest.approx([0.35, 0.45, 0.55, 0.65])
+
+
+def test_the_median_of_others_ends_with_the_first_of_them() -> None:
+    runs = [line([1.0, 9.0], finished=False), line([2.0, 2.0, 8.0], finished=False), line([4.0])]
+    assert median(runs).to_dict() == {1: 2.0, 2: 4.0}  # of (9, 2, 4): the last has finished
+
+
+def test_the_median_passes_over_a_run_without_a_number() -> None:
+    assert median([line([np.nan]), line([1.0, 2.0])]).to_dict() == {1: 1.0, 2: 2.0}
+    assert median([line([np.nan])]).empty
 
 
 def test_the_median_of_one_is_that_one_without_its_gaps() -> None:
