@@ -162,14 +162,15 @@ def over_time(dataset: xr.Dataset) -> Figure:
 
 def _rates(axes: Any, found: Norms) -> None:
     """Rates and exponents, one dot a sequence, side by side at each look."""
-    gaps = np.diff(found.at).min() if len(found.at) > 1 else 1.0
+    # both kinds beside each other, but no further from their epoch than a marker is wide
+    apart = min(0.3 * np.diff(found.at).min(), 0.012 * np.ptp(found.at)) if len(found.at) > 1 else 0.3
     axes.axhline(0, color=style.INK, linewidth=0.9, zorder=1.5)
     kinds = (
         (found.rate, found.rate_error, style.BLUE, "o", "rate of the gradient"),
         (found.exponent, found.exponent_error, style.ORANGE, "D", "Lyapunov exponent"),
     )
     for place, (value, error, color, marker, label) in enumerate(kinds):
-        at = np.broadcast_to(found.at[:, None] + (place - 0.5) * 0.3 * gaps, value.shape)
+        at = np.broadcast_to(found.at[:, None] + (place - 0.5) * apart, value.shape)
         bars = ERRORS * np.where(np.isfinite(error), error, 0.0)
         axes.errorbar(
             at.ravel(), np.where(np.isfinite(value), value, np.nan).ravel(), bars.ravel(), color=color,

@@ -190,9 +190,7 @@ def over_epochs(dataset: xr.Dataset) -> Figure:
     above.set_ylabel(f"Lipschitz constant, N = {found.horizons[-1]}")
     above.legend(fontsize=9)
     below.set_ylabel("power of N, ± 2 SE")
-    below.text(
-        0.995, 0.02, "dashed: the theorem's for L = 1", transform=below.transAxes, ha="right", fontsize=8
-    )
+    below.set_title("dashed: the theorem's for L = 1", loc="right", fontsize=8)
     below.set_xlabel(found.name)
     return figure
 
