@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.func import jacfwd, vmap
 
@@ -299,6 +299,7 @@ def test_constrain_ends_on_broken_weights(value):
 
 
 @given(SEEDS, st.sampled_from([0.03, 0.2, 1.0, 3.0]), BOUNDS, NORMS, st.booleans())
+@example(2274, 1.0, 20.0, math.inf, False)  # gates open to 1e-11
 @settings(deadline=None, max_examples=100)
 def test_no_step_stretches_more_than_the_certificate(seed, scale, input_bound, input_norm, projected):
     cell = random_cell(seed, scale, input_bound, input_norm=input_norm)
@@ -311,15 +312,17 @@ def test_no_step_stretches_more_than_the_certificate(seed, scale, input_bound, i
     h, c, u = (2 * draw(count, size) - 1 for size in (n, n, 3))
     extreme = draw(count, 1) < 0.5
     h, c = (torch.where(extreme, part.sign(), part) for part in (h, c))
-    c = c / (1 - forget_bound(cell)).clamp(min=1e-12)
+    shut = (1 - forget_bound(cell)).clamp(min=1e-12).item()
+    c = c / shut
+    rounding = 1 + 1e-12 + 1e-15 / shut  # of 1 - f, here and in the slope of a gate, f (1 - f)
     at = corners(cell)
     shares = (u @ torch.randn(3, len(at), generator=generator).double()).softmax(1)
     u = torch.where(extreme, at[torch.arange(count) % len(at)], shares @ at)
-    assert (rates(cell, h, c, u) <= factor * (1 + 1e-12)).all()
+    assert (rates(cell, h, c, u) <= factor * rounding).all()
     x, other = torch.cat([h, c], 1), torch.cat([h, c], 1).roll(1, 0)
     with torch.no_grad():
         after = (cell.step(x, u) - cell.step(other, u)).abs().amax(1)
-    assert (after <= factor * (x - other).abs().amax(1) * (1 + 1e-12)).all()
+    assert (after <= factor * (x - other).abs().amax(1) * rounding).all()
 
 
 @pytest.mark.parametrize(
