@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from rnnlab.analysis import continuation, lyapunov_spectrum, orbit
+from rnnlab.analysis.landscape import local_minima
 from rnnlab.studies.program import markdown, parser, run, save_table
 
 # gates i, f, g, o one below the other. The paper's text prints +4 and +7 in the first and last row; its
@@ -175,12 +176,6 @@ def windows(found: xr.Dataset) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def local_minima(costs: np.ndarray) -> np.ndarray:
-    """Positions of values below both neighbours, along the first axis."""
-    inner = (costs[1:-1] < costs[:-2]) & (costs[1:-1] < costs[2:])
-    return np.flatnonzero(inner) + 1
 
 
 def surface(first: Tensor, second: Tensor, seed: int = 0) -> xr.DataArray:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rnnlab.analysis import continuation, lyapunov_spectrum, orbit
+from rnnlab.analysis.landscape import local_minima
 from rnnlab.cells import LSTM
 from rnnlab.studies import chaotic_lstm
 from rnnlab.studies.chaotic_lstm import (
@@ -17,7 +18,6 @@ from rnnlab.studies.chaotic_lstm import (
     WEIGHTS,
     ScaledLSTM,
     cost,
-    local_minima,
     origin_eigenvalues,
     surface,
     survey,
