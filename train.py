@@ -52,19 +52,14 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     task = instantiate(cfg.task)
-    make = partial(
-        instantiate(cfg.model),
-        input_size=task.input_size,
-        output_size=task.output_size,
-        input_bound=task.input_bound,
-        input_norm=task.input_norm,
-    )
+    make = partial(instantiate(cfg.model), **task.shape)
+    learn = {"objective": task.objective, "carry_state": task.contiguous}
     if cfg.ensemble is None:
-        learner = instantiate(cfg.optim)(model=make(), objective=task.objective)
+        learner = instantiate(cfg.optim)(model=make(), **learn)
     else:
         members = Ensemble.from_seeds(make, range(cfg.seed, cfg.seed + cfg.ensemble))
         learner = instantiate(cfg.optim, _target_="rnnlab.ensemble.EnsembleLearner")(
-            model=members, objective=task.objective, record=Store(run_dir / "analysis.zarr")
+            model=members, record=Store(run_dir / "analysis.zarr"), **learn
         )
     if ckpt_path is not None:
         check_fits(learner, ckpt_path)

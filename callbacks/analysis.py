@@ -18,13 +18,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from rnnlab import members
-from rnnlab.autonomous import ClosedLoop, HeldInput, Network, freeze
+from rnnlab.autonomous import ClosedLoop, Driven, Greedy, HeldInput, Network, freeze
 from rnnlab.distributed import gather, shard
 from rnnlab.ensemble import Ensemble
 from rnnlab.labelled import concatenate
 from rnnlab.store import Store
-from rnnlab.systems import System
-from rnnlab.task import Probes
+from rnnlab.systems import Observed, Sequence, System
+from rnnlab.task import Probes, Watched
 
 Analysis = Callable[..., xr.Dataset]  # of a system and initial states
 Draw = Callable[[xr.Dataset], Mapping[str, Any]]
@@ -75,8 +75,12 @@ class AnalysisCallback(pl.Callback):
         alone: The analysis takes one system at a time, without a probe axis, and states `(sample, state)`.
         generation: Look at the network that is fed its own output (`ClosedLoop`) instead of being told, for
             tasks with teacher forcing. The task's `feedback(y, u)` makes the next input from an output y and
-            a probe u; a function given here is taken instead. Names of what is stored, drawn and logged
+            a probe u; a function given here is taken instead. Where inputs are symbols, it is fed the
+            likeliest (`Greedy`), and a probe is the first of them. Names of what is stored, drawn and logged
             then end in `_generation`.
+        driven: Look at the network driven by stretches of the task's data (`Driven`), for analyses of
+            sequences such as `lyapunov_spectrum`; probes are then the task's `excerpts()`. Names then end in
+            `_driven`.
         draw: From all looks so far to figures by name, each saved as `figures/<name>.png`. Drawing waits
             until it takes less than a twentieth of the time; the last look is always drawn.
         draws_members: Of an ensemble `draw` takes all members, with their axis. Default: one of them.
@@ -106,6 +110,7 @@ class AnalysisCallback(pl.Callback):
         fresh: bool = False,
         alone: bool = False,
         generation: bool | Feedback = False,
+        driven: bool = False,
         draw: Draw | None = None,
         draws_members: bool = False,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
@@ -119,8 +124,10 @@ class AnalysisCallback(pl.Callback):
                 raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 1.")
         if std < 0:
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
-        self._base, self.generates = name, bool(generation)
-        self.name = f"{name}_generation" if generation else name
+        if generation and driven:
+            raise ValueError("generation and driven are not possible at once: take two callbacks.")
+        self._base, self.generates, self.driven = name, bool(generation), driven
+        self.name = f"{name}_generation" if generation else f"{name}_driven" if driven else name
         self.feedback: Feedback | None = generation if callable(generation) else None
         self.analysis, self.every = analysis, every
         self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
@@ -134,19 +141,22 @@ class AnalysisCallback(pl.Callback):
         self._drawn_at = self._draw_cost = 0.0
         self._looked_at = -1
         self._outputs: tuple[str, ...] = ()  # names of the task's, if it has some
+        self._watch: Callable[[Network], Watched | None] = lambda model: None
         self._last: xr.Dataset | None = None  # this process's part of the last look
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Ask the task what there is to look at, before any callback looks or anything is written."""
         if stage != "fit":
             return
-        self._outputs = tuple(getattr(getattr(trainer, "datamodule", None), "output_names", ()))
+        task = getattr(trainer, "datamodule", None)
+        self._outputs = tuple(getattr(task, "output_names", ()))
+        self._watch = getattr(task, "watch", self._watch)
         if self.store is None:
             self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
         if self.probes is None:
-            self.probes = self._task_probes(trainer)
-        if self.generates and self.feedback is None:
-            self.feedback = self._task_feedback(trainer)
+            self.probes = self._task_probes(task)
+        if self.generates and self.feedback is None and not getattr(task, "symbols", False):
+            self.feedback = self._task_feedback(task)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget looks past the point that training goes on from, and look before the first epoch."""
@@ -215,11 +225,14 @@ class AnalysisCallback(pl.Callback):
             seen = concatenate([part.expand_dims("probe") for part in parts], "probe")
         else:
             every = states.expand(len(names), *states.shape)
-            seen = self.analysis(*self._system(frozen, inputs[:, None], every), **self._known())
+            first = inputs.movedim(1, 0)[:, :, None] if self.driven else inputs[:, None]
+            seen = self.analysis(*self._system(frozen, first, every), **self._known())
         if self.warm is not None:
             self._last = seen
-        if seen.sizes.get("observable") == len(self._outputs) and "observable" not in seen.coords:
-            seen = seen.assign_coords(observable=list(self._outputs))
+        watched = self._watch(frozen)
+        outputs = self._outputs if watched is None else watched.names
+        if seen.sizes.get("observable") == len(outputs) and "observable" not in seen.coords:
+            seen = seen.assign_coords(observable=list(outputs))
         return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
 
     def _at(self, model: Network, u: Tensor, states: Tensor, **where: int) -> xr.Dataset:
@@ -232,12 +245,22 @@ class AnalysisCallback(pl.Callback):
         every = states.expand(len(model), *states.shape)
         return self.analysis(*self._system(model, u, every), **self._known(**where)).rename(probe="member")
 
-    def _system(self, model: Network, u: Tensor, states: Tensor) -> tuple[System, Tensor]:
-        """The network under held inputs and its states; in generation mode with the outputs read off them."""
+    def _system(self, model: Network, u: Tensor, states: Tensor) -> tuple[System | Sequence, Tensor]:
+        """The network under held inputs and its states, or closed or driven, seen as the task wishes."""
+        if self.driven:
+            return Driven(model, u), states
+        if not self.generates:
+            return self._seen(HeldInput(model, u), model), states
         if self.feedback is None:
-            return HeldInput(model, u), states
+            greedy = Greedy(model)
+            return self._seen(greedy, model), greedy.start(states, u)
         loop = ClosedLoop(model, partial(self.feedback, u=u))
         return loop, loop.start(states)
+
+    def _seen(self, system: System, model: Network) -> System:
+        """Through what the task says is worth looking at."""
+        watched = self._watch(model)
+        return system if watched is None else Observed(system, watched.function)
 
     def _known(self, **where: int) -> dict[str, Any]:
         if self.warm is None or self._last is None:
@@ -258,8 +281,8 @@ class AnalysisCallback(pl.Callback):
             return None
         return looks.isel(epoch=-1, probe=self._mine(trainer), missing_dims="ignore").load()
 
-    def _task_probes(self, trainer: pl.Trainer) -> Probes:
-        probes = getattr(getattr(trainer, "datamodule", None), "probes", None)
+    def _task_probes(self, task: Any) -> Probes:
+        probes = getattr(task, "excerpts" if self.driven else "probes", None)
         if probes is None:
             raise ValueError(
                 f"{type(self).__name__} knows no inputs to hold: pass probes=Probes(inputs, names), "
@@ -267,8 +290,7 @@ class AnalysisCallback(pl.Callback):
             )
         return probes()
 
-    def _task_feedback(self, trainer: pl.Trainer) -> Feedback:
-        task = getattr(trainer, "datamodule", None)
+    def _task_feedback(self, task: Any) -> Feedback:
         feedback = getattr(task, "feedback", None)
         if feedback is None:
             raise ValueError(

@@ -11,6 +11,7 @@ from datamodules.ring_attractor import RingAttractor
 from datamodules.sine import Sine
 from datamodules.symbols import Symbols
 from datamodules.teacher_forced import TeacherForced
+from datamodules.wikitext2 import WikiText2
 
 __all__ = [
     "Adding",
@@ -24,4 +25,5 @@ __all__ = [
     "Sine",
     "Symbols",
     "TeacherForced",
+    "WikiText2",
 ]

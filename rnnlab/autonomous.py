@@ -306,6 +306,65 @@ class ClosedLoop:
         return torch.cat((x, y), -1), torch.cat((frame, dy), -2)
 
 
+class Greedy:
+    """The network of a language that is fed its own likeliest word: x' = step(x, word(x)), y = read(x).
+
+    The state is that of the network alone, for the word follows from it. The map is smooth where one word is
+    likeliest and jumps where two are: derivatives are those with the word held, and `margin` tells how far
+    the next word is from being another.
+
+    Args:
+        model: The network; its inputs are the numbers of symbols, its outputs one logit for each.
+
+    Example:
+        >>> class Parrot:
+        ...     state_size = 3
+        ...     def step(self, x, u): return 0.5 * x + nn.functional.one_hot(u, 3)
+        ...     def read(self, x): return x
+        >>> system = Greedy(Parrot())
+        >>> x = system.start(torch.zeros(1, 3), torch.tensor([2]))
+        >>> system.symbol(x).item(), system.step(x).tolist()
+        (2, [[0.0, 0.0, 1.5]])
+    """
+
+    def __init__(self, model: Network) -> None:
+        self.model = model
+
+    def start(self, x: Tensor, u: Tensor) -> Tensor:
+        """States after the first words `u` `(*batch)`, which are given from outside."""
+        return self.model.step(x, u.expand(x.shape[:-1]))
+
+    def symbol(self, x: Tensor) -> Tensor:
+        """The likeliest next word `(*batch)`; of words that are equally likely, that of the lowest number."""
+        return likeliest(self.model.read(x))
+
+    def margin(self, x: Tensor) -> Tensor:
+        """By how much the likeliest word's logit is above the second's, `(*batch)`; zero for a tie."""
+        first, second = self.model.read(x).topk(2, dim=-1).values.unbind(-1)
+        return first - second
+
+    def step(self, x: Tensor) -> Tensor:
+        return self.model.step(x, self.symbol(x))
+
+    def observe(self, x: Tensor) -> Tensor:
+        return self.model.read(x)
+
+    def push(self, x: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        return _push(self.model, x, self.symbol(x), frame)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return HeldInput(self.model, self.symbol(x)).jacobian(x)
+
+
+def likeliest(y: Tensor) -> Tensor:
+    """The lowest index of those with the largest output: `(*batch, output)` to `(*batch)`.
+
+    Which of several equal values `argmax` gives is not laid down, and may differ between devices.
+    """
+    first = torch.arange(y.shape[-1], device=y.device)
+    return torch.where(y == y.amax(-1, keepdim=True), first, y.shape[-1] - 1).amin(-1)
+
+
 class Wrapped(nn.Module):
     """A cell and a readout as a `Network`; `wrap_torch` makes one."""
 

@@ -57,7 +57,7 @@ class Ensemble(nn.Module):
         alive: Which members have not stopped, `(member,)`.
 
     Raises:
-        ValueError: There is no model, or they are not of the same make.
+        ValueError: There is no model, they are not of the same make, or they have dropout.
 
     Example:
         >>> from functools import partial
@@ -378,7 +378,8 @@ class EnsembleLearner(SequenceLearner):
             callbacks first, whose `on_train_epoch_end` still sees those of the epoch before.
 
     Raises:
-        ValueError: For a `ReduceLROnPlateau` schedule; while training, for several processes.
+        ValueError: For a `ReduceLROnPlateau` schedule or a state that is carried from batch to batch; while
+            training, for several processes.
         DivergedError: While training, when no member's loss is finite.
     """
 
@@ -395,6 +396,11 @@ class EnsembleLearner(SequenceLearner):
         if not isinstance(record_every, int) or record_every < 1:
             raise ValueError(
                 f"record_every={record_every!r} is not possible: give a whole number of at least 1."
+            )
+        if self.carry_state:
+            raise ValueError(
+                "an ensemble is not possible on a task whose batches follow one another, such as a language: "
+                "leave ensemble out, and train networks with other seeds one by one."
             )
         # made once to see of what kind it is: later a run would have begun
         if self._make_scheduler and isinstance(
@@ -437,7 +443,7 @@ class EnsembleLearner(SequenceLearner):
         if not self._ensemble.alive.any():
             self._diverged(math.nan, f"batch {batch_idx + 1}, the last of {len(self._ensemble)} members")
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], batch_idx: int = 0) -> dict[str, Tensor]:
         inputs, targets = batch
         return self._ensemble.evaluate(self.objective, self._ensemble(inputs)[0], targets)
 
@@ -540,6 +546,8 @@ def _check_make(models: list[RecurrentModel]) -> None:
         )
     if len(list(first.parameters())) < len(list(first.named_parameters(remove_duplicate=False))):
         raise ValueError("a model that uses a parameter in two places is not possible as a member.")
+    if first.dropout.p:
+        raise ValueError(f"dropout={first.dropout.p} is not possible for the members of an ensemble: give 0.")
     for number, model in enumerate(models):
         for one, other in ((first, model), (first.state_dict(), model.state_dict())):
             make, other_make = _make(one), _make(other)

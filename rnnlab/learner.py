@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -37,6 +38,9 @@ class SequenceLearner(pl.LightningModule):
         scheduler: Makes a schedule, stepped once an epoch, from the optimiser. Default: constant rate.
         monitor: The number a `ReduceLROnPlateau` schedule watches.
         clip_norm: Largest norm of the gradient over all parameters. Default: no clipping.
+        carry_state: Start each batch of an epoch, but the first, where the one before stopped: truncated
+            backpropagation through time, for tasks that are `contiguous`. A run that was stopped within an
+            epoch starts that epoch again, from its beginning and from zero states.
 
     Raises:
         ValueError: `clip_norm` is not positive.
@@ -52,6 +56,7 @@ class SequenceLearner(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         monitor: str = "train/loss",
         clip_norm: float | None = None,
+        carry_state: bool = False,
     ) -> None:
         super().__init__()
         if clip_norm is not None and not clip_norm > 0:
@@ -62,6 +67,8 @@ class SequenceLearner(pl.LightningModule):
         self.objective = objective
         self.monitor = monitor
         self.clip_norm = clip_norm
+        self.carry_state = carry_state
+        self._carried: dict[str, Tensor] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._scheduler: LRScheduler | None = None
         self._restored_scheduler: dict[str, Any] | None = None
@@ -83,7 +90,7 @@ class SequenceLearner(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch `(inputs, targets)`."""
-        scalars = self._evaluate(batch)
+        scalars = self._evaluate(batch, batch_idx)
         loss = scalars["loss"]
         # one process can ask without cost on a CPU; elsewhere the end of the epoch asks for all
         if loss.device.type == "cpu" and self.trainer.world_size == 1 and not math.isfinite(loss.item()):
@@ -95,24 +102,32 @@ class SequenceLearner(pl.LightningModule):
         """Scalars of one validation batch, averaged over the epoch."""
         if self.trainer.sanity_checking:
             return
-        self._add("val", self._evaluate(batch), batch[0].shape[1])
+        self._add("val", self._evaluate(batch, batch_idx), batch[0].shape[1])
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Scalars of one test batch, averaged over the epoch."""
-        self._add("test", self._evaluate(batch), batch[0].shape[1])
+        self._add("test", self._evaluate(batch, batch_idx), batch[0].shape[1])
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], batch_idx: int = 0) -> dict[str, Tensor]:
         inputs, targets = batch
-        outputs, _ = self.model(inputs)
+        stage = str(self.trainer.state.stage)
+        x0 = self._carried.get(stage) if batch_idx else None
+        # the readout of a large vocabulary is left to an objective that can do without all outputs at once
+        run: Any = self.model.unread if getattr(self.objective, "reads", False) else self.model
+        outputs, x = run(inputs, x0)
+        if self.carry_state:
+            self._carried[stage] = x.detach()
         scalars = self.objective(outputs, targets)
         if getattr(self.objective, "reduction", "mean") == "sum":
             # gradients are averaged over processes, which would divide a sum by their number
             scalars["loss"] = scalars["loss"] * self.trainer.world_size
         return scalars
 
-    def _add(self, stage: str, scalars: dict[str, Tensor], weight: int) -> None:
-        terms = {f"{stage}/{name}": value.detach() * weight for name, value in scalars.items()}
-        terms[f"{stage}/weight"] = torch.as_tensor(float(weight), device=self.device)
+    def _add(self, stage: str, scalars: dict[str, Tensor], sequences: int) -> None:
+        """Add to the sums of an epoch; what counts is the objective's `weight`, else the sequences."""
+        weight = scalars.get("weight", torch.as_tensor(float(sequences), device=self.device)).to(self._exact)
+        terms = {f"{stage}/{n}": value.detach() * weight for n, value in scalars.items() if n != "weight"}
+        terms[f"{stage}/weight"] = weight
         for name, term in terms.items():
             self._sums[name] = self._sums[name] + term if name in self._sums else term
 
@@ -151,6 +166,15 @@ class SequenceLearner(pl.LightningModule):
             if not name.endswith("/weight")
         }
 
+    def _conclusions(self, row: dict[str, float]) -> dict[str, float]:
+        """What the objective makes of the means over the epoch, such as a perplexity."""
+        conclude: Any = getattr(self.objective, "conclude", lambda means: {})
+        stages: dict[str, dict[str, float]] = {}
+        for name, value in row.items():
+            stage, quantity = name.split("/", 1)
+            stages.setdefault(stage, {})[quantity] = value
+        return {f"{s}/{k}": v for s, means in stages.items() for k, v in conclude(means).items()}
+
     def on_train_epoch_end(self) -> None:
         """Write the epoch's row, step the schedule, and refuse to go on from a loss that is not finite."""
         means = self._means("train", "val", "updates")
@@ -160,6 +184,7 @@ class SequenceLearner(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
         row = {name: value for name, value in means.items() if not name.startswith("updates/")}
+        row |= self._conclusions(row)
         row |= {
             "lr": optimizer.param_groups[0]["lr"],
             "grad_norm": means["updates/grad_norm"],
@@ -179,6 +204,7 @@ class SequenceLearner(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Write the test's numbers."""
         row = self._means("test")
+        row |= self._conclusions(row)
         self.log_dict(row, logger=False)
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch, **row}, step=self.current_epoch)
@@ -192,9 +218,14 @@ class SequenceLearner(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the schedule and the random states, so that a resumed run goes on as if unbroken."""
         checkpoint["scheduler"] = self._scheduler.state_dict() if self._scheduler else None
-        checkpoint["rng"] = {"cpu": torch.get_rng_state()}
+        state = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state(self.device)
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        states: list[Any] = [state]
+        if dist.is_available() and dist.is_initialized():
+            states = [None] * dist.get_world_size()
+            dist.all_gather_object(states, state)
+        checkpoint["rng"] = states
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back the schedule and the random states."""
@@ -204,9 +235,14 @@ class SequenceLearner(pl.LightningModule):
         self._restored_rng = checkpoint.get("rng")
 
     def on_train_start(self) -> None:
-        """Continue the random stream where the checkpoint left it."""
-        rng = getattr(self, "_restored_rng", None)
-        if rng is not None:
-            torch.set_rng_state(rng["cpu"].cpu())
-            if "cuda" in rng and self.device.type == "cuda":
-                torch.cuda.set_rng_state(rng["cuda"].cpu(), self.device)
+        """Continue the random stream where the checkpoint left it; each process has one of its own."""
+        states = getattr(self, "_restored_rng", None)
+        states = [states] if isinstance(states, dict) else states or []  # of one process, once
+        rank = self.trainer.global_rank
+        if rank < len(states):
+            torch.set_rng_state(states[rank]["cpu"].cpu())
+            if "cuda" in states[rank] and self.device.type == "cuda":
+                torch.cuda.set_rng_state(states[rank]["cuda"].cpu(), self.device)
+        elif rank:
+            # processes share their seed, and would drop the same units of their columns
+            torch.manual_seed(torch.initial_seed() + 1_000_003 * rank + self.current_epoch)

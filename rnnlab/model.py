@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rnnlab.cells import Cell, Stack
 from rnnlab.cells.base import Reduced, pushforward
+from rnnlab.objectives import LinearOutputs
 
 
 class RecurrentModel(nn.Module):
@@ -24,11 +25,22 @@ class RecurrentModel(nn.Module):
             that certify something (`StableLSTM`) rely on it.
         input_norm: Which norm: infinity, the largest absolute value of a component, or 1, the sum of them,
             as for one-hot inputs.
-        encoder: Applied to the inputs first, for instance an embedding. Default: nothing.
+        encoder: Applied to the inputs first. Default: nothing, or an embedding where inputs are symbols.
         bias: Whether the linear readout has a bias.
+        symbols: Inputs are no vectors but whole numbers from 0 to `input_size` - 1, the words of a language,
+            each of which is given a vector to be learned. What cells certify is then certified for all words
+            as they stand: `input_bound` is that of the longest of them, after every update.
+        embedding_size: Length of these vectors. Default: that of the cell's output.
+        dropout: Share of what enters the first and leaves the last layer that is set to zero in training.
+        tied: Outputs are compared with the vectors of the words: one matrix serves as embedding and readout.
 
     Raises:
-        ValueError: A size is below 1, or `input_norm` neither 1 nor infinity.
+        ValueError: A size is below 1, `dropout` not in [0, 1), `input_norm` neither 1 nor infinity, or
+            options of symbols are given for vectors.
+
+    References:
+        Press, Wolf, "Using the output embedding to improve language models", EACL 2017: tied weights.
+        Zaremba, Sutskever, Vinyals, "Recurrent neural network regularization", 2014, arXiv:1409.2329.
 
     Example:
         >>> import torch
@@ -51,6 +63,10 @@ class RecurrentModel(nn.Module):
         input_norm: float = math.inf,
         encoder: nn.Module | None = None,
         bias: bool = True,
+        symbols: bool = False,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        tied: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(num_layers, int) or num_layers < 1:
@@ -61,16 +77,47 @@ class RecurrentModel(nn.Module):
             )
         if input_norm not in (1, math.inf):
             raise ValueError(f"input_norm={input_norm!r} is not possible: give 1 or inf.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r} is not possible: give a number from 0 to below 1.")
+        if not symbols and (tied or embedding_size is not None):
+            raise ValueError(
+                f"tied={tied}, embedding_size={embedding_size} is not possible: the inputs of this task are "
+                "vectors and need no embedding. Leave both out."
+            )
+        width = input_size
+        if symbols:
+            # a cell shows as much as it can be asked for before it is known what goes in
+            width = cell(input_size=1).output_size if embedding_size is None else embedding_size
         layers: list[Cell] = []
         for _ in range(num_layers):
-            layer = cell(input_size=layers[-1].output_size if layers else input_size)
+            layer = cell(input_size=layers[-1].output_size if layers else width)
             bound, norm = (1.0, math.inf) if layers else (float(input_bound), float(input_norm))
             layer.input_bound, layer.input_norm = bound, norm
             layers.append(layer)
+        if symbols:
+            encoder = nn.Embedding(input_size, width)
+            nn.init.uniform_(encoder.weight, -0.1, 0.1)
         self.encoder = encoder if encoder is not None else nn.Identity()
         self.cell = layers[0] if num_layers == 1 else Stack(layers)
         self.readout = nn.Linear(self.cell.output_size, output_size, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        if symbols:
+            nn.init.uniform_(self.readout.weight, -0.1, 0.1)
+            if bias:
+                nn.init.zeros_(self.readout.bias)
+        if tied:
+            self._tie(width, input_size, output_size)
         self.constrain()
+
+    def _tie(self, width: int, input_size: int, output_size: int) -> None:
+        if (output_size, self.cell.output_size) != (input_size, width):
+            raise ValueError(
+                f"tied=true is not possible: the embedding is {input_size} x {width}, the readout "
+                f"{output_size} x {self.cell.output_size}. Give embedding_size as long as the cell's output, "
+                "or tied=false."
+            )
+        assert isinstance(self.encoder, nn.Embedding)
+        self.readout.weight = self.encoder.weight
 
     @property
     def state_size(self) -> int:
@@ -87,9 +134,22 @@ class RecurrentModel(nn.Module):
         Returns:
             Outputs `(time, batch, output)` and the last states `(batch, state)`.
         """
-        us = self.encoder(inputs)
-        outputs, x = self.cell.scan(us, self.cell.initial_state(us.shape[1]) if x0 is None else x0)
-        return self.readout(outputs), x
+        features, x = self._scan(inputs, x0)
+        return self.readout(features), x
+
+    def unread(self, inputs: Tensor, x0: Tensor | None = None) -> tuple[LinearOutputs, Tensor]:
+        """`forward`, with outputs that are not multiplied out: of a large vocabulary they are too many."""
+        features, x = self._scan(inputs, x0)
+        return LinearOutputs(features, self.readout.weight, self.readout.bias), x
+
+    def _scan(self, inputs: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor]:
+        us = self.dropout(self.encoder(inputs))
+        # in mixed precision the recurrence keeps its own: its rounding errors would be fed back at each step
+        if torch.is_autocast_enabled(us.device.type):
+            us = us.to(self.readout.weight.dtype)
+        with torch.autocast(us.device.type, enabled=False):
+            features, x = self.cell.scan(us, self.cell.initial_state(us.shape[1]) if x0 is None else x0)
+        return self.dropout(features), x
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         """Next states `(*batch, state)` from states and raw inputs `(*batch, *input)`."""
@@ -141,4 +201,8 @@ class RecurrentModel(nn.Module):
     @torch.no_grad()
     def constrain(self) -> None:
         """Put constrained parameters back in their set."""
+        if isinstance(self.encoder, nn.Embedding):
+            first = self.cell.layers[0] if isinstance(self.cell, Stack) else self.cell
+            assert isinstance(first, Cell)
+            first.input_bound = float(self.encoder.weight.abs().max())
         self.cell.constrain()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import math
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from rnnlab.softmax import cross_entropy_sum
 
 Reduction = Literal["mean", "sum"]
 
@@ -23,6 +26,20 @@ class Objective(Protocol):
     def __call__(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Scalars by name; "loss" is minimised."""
         ...
+
+
+class LinearOutputs(NamedTuple):
+    """Outputs that are not multiplied out, features @ weight.T + bias: those of a large vocabulary.
+
+    Attributes:
+        features: What goes into the linear readout, `(time, batch, hidden)`.
+        weight: Its matrix, `(output, hidden)`.
+        bias: `(output,)`, or None.
+    """
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor | None
 
 
 class MeanSquaredError:
@@ -86,6 +103,47 @@ class CrossEntropy:
         right = (outputs[last].argmax(-1) == targets[last]).to(outputs.dtype).mean()
         loss = mean if self.reduction == "mean" else total
         return {"loss": loss, "cross_entropy": mean.detach(), "accuracy": right}
+
+
+class TokenCrossEntropy:
+    """Cross entropy of the next word among many, in nats, without the logits of all words in memory at once.
+
+    The mean is over the words that are asked: targets of -100 are not. So the mean over an epoch, and
+    `perplexity`, its exponential, are over all words of the text, however it was cut.
+
+    Args:
+        reduction: "mean" over words, or "sum".
+
+    Raises:
+        ValueError: `reduction` is something else.
+
+    Example:
+        >>> nothing = LinearOutputs(torch.zeros(4, 2, 3), torch.zeros(8, 3), None)
+        >>> scores = TokenCrossEntropy()(nothing, torch.tensor([[1, 2], [3, 4], [5, 6], [7, -100]]))
+        >>> round(scores["loss"].exp().item(), 4), scores["weight"].item()
+        (8.0, 7.0)
+    """
+
+    reads = True  # takes outputs that are not multiplied out
+
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        self.reduction: Reduction = _known(reduction)
+
+    def __call__(self, outputs: LinearOutputs | Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Compare outputs, or logits `(time, batch, class)`, with classes `(time, batch)`."""
+        if isinstance(outputs, LinearOutputs):
+            total = cross_entropy_sum(*outputs, targets)
+        else:
+            total = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="sum")
+        count = (targets != -100).sum().to(total.dtype)
+        mean = total / count.clamp(min=1)
+        loss = mean if self.reduction == "mean" else total
+        return {"loss": loss, "cross_entropy": mean.detach(), "weight": count}
+
+    def conclude(self, means: dict[str, float]) -> dict[str, float]:
+        """What follows from the means over an epoch: the perplexity, infinite where it is no float64."""
+        nats = means["cross_entropy"]
+        return {"perplexity": math.exp(nats) if nats < 700 else math.inf}
 
 
 class LastStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 class RunRecord:
     """Around training: what was run and how it went, in the run directory, also when it fails.
 
-    Writes `config.yaml` and `status.json`, gives config and provenance to the loggers, makes `report.html`
-    at the end. Only the first process writes.
+    Writes `config.yaml`, `status.json` and, of a language, `vocabulary.txt`; gives config and provenance to
+    the loggers and makes `report.html` at the end. Only the first process writes.
 
     Args:
         cfg: Resolved config.
         trainer: The trainer, whose loggers and callbacks are asked for what they know.
-        task: Its baselines go into the status.
+        task: Its baselines and shape go into the status: what was trained can be opened without the data.
     """
 
     def __init__(self, cfg: DictConfig, trainer: pl.Trainer, task: Task) -> None:
@@ -48,6 +49,8 @@ class RunRecord:
             "error": None,
             "command": shlex.join(sys.argv),
             "baselines": getattr(self.task, "baselines", {}),
+            # strict readers of JSON know no Infinity
+            "shape": {k: str(v) if v == math.inf else v for k, v in self.task.shape.items()},
             **origin,
         }
         if self.writes:
@@ -56,6 +59,8 @@ class RunRecord:
             for logger in self.trainer.loggers:
                 logger.log_hyperparams({**config, "provenance": origin})
             _write(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
+            if self.task.vocabulary:
+                _write(self.run_dir / "vocabulary.txt", "".join(f"{word}\n" for word in self.task.vocabulary))
             self._write_status()
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property, partial
 from pathlib import Path
@@ -199,18 +200,32 @@ class Run:
             path = folder / f"{checkpoint}.ckpt"
         weights = load_checkpoint(path)["state_dict"]
         with torch.random.fork_rng(devices=[]):
-            task = self.task
-            make = partial(
-                self._make("model"),
-                input_size=task.input_size,
-                output_size=task.output_size,
-                input_bound=task.input_bound,
-                input_norm=task.input_norm,
-            )
+            make = partial(self._make("model"), **self._shape)
             size = self.config.get("ensemble")
             model = make() if size is None else Ensemble([make() for _ in range(size)])
         model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
         return model.eval()
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """What the model must know of its task, which need not be made for it: its data may be elsewhere."""
+        status = self.path / "status.json"
+        shape = json.loads(status.read_text(encoding="utf-8")).get("shape") if status.is_file() else None
+        if shape is None:  # a run of before this was on record
+            return self.task.shape
+        return {key: float(value) if isinstance(value, str) else value for key, value in shape.items()}
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words whose numbers a language model takes and gives.
+
+        Raises:
+            FileNotFoundError: It is not the run of a language model.
+        """
+        path = self.path / "vocabulary.txt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} is no run of a language model: it has no vocabulary.txt.")
+        return tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,18 @@ class Probes(NamedTuple):
     """
 
     inputs: Tensor
+    names: tuple[str, ...]
+
+
+class Watched(NamedTuple):
+    """What is looked at of a network's states.
+
+    Attributes:
+        function: States `(*batch, state)` to `(*batch, observable)`.
+        names: One short name an observable.
+    """
+
+    function: Callable[[Tensor], Tensor]
     names: tuple[str, ...]
 
 
@@ -106,6 +118,9 @@ class Task(pl.LightningDataModule, abc.ABC):
             one-hot inputs have norm 1 in both, and the latter says more.
         objective: What is minimised.
         baselines: What a trivial answer scores, by the name of the metric; drawn into training curves.
+        symbols: Inputs are no vectors but whole numbers from 0 to `input_size` - 1.
+        vocabulary: What those numbers stand for, and classes too: words, say.
+        contiguous: Each batch of an epoch goes on where the one before stopped: the state is carried over.
     """
 
     input_size: int
@@ -115,10 +130,36 @@ class Task(pl.LightningDataModule, abc.ABC):
     input_norm: float = math.inf
     objective: Objective
     baselines: dict[str, float]
+    symbols: bool = False
+    vocabulary: tuple[str, ...] = ()
+    contiguous: bool = False
 
     @abc.abstractmethod
     def probes(self) -> Probes:
         """The constant inputs worth looking at."""
+
+    def excerpts(self) -> Probes:
+        """Stretches of data that drive the network, inputs `(excerpt, time, *input)`, with names.
+
+        Raises:
+            NotImplementedError: The task has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no stretches of data to drive a network with.")
+
+    def watch(self, model: Any) -> Watched | None:
+        """What analyses look at, in a frozen copy of the network. Default: its outputs."""
+        return None
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a `RecurrentModel` must know of the task to be made."""
+        shape: dict[str, Any] = {
+            "input_size": self.input_size,
+            "output_size": self.output_size,
+            "input_bound": self.input_bound,
+            "input_norm": self.input_norm,
+        }
+        return shape | {"symbols": True} if self.symbols else shape
 
     @property
     def has_test_data(self) -> bool:

@@ -1,0 +1,223 @@
+"""What is said along the way? Itineraries: the symbols that orbits go through, and when they repeat."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from rnnlab.analysis.states import batch_axes, check_states, to_numpy
+from rnnlab.systems import System
+
+KINDS = ("proven", "seen", "undecided", "diverged")
+_SPREAD = 1.25  # growth of the times at which a state is kept to wait for its return
+_DIRECTIONS = 16  # in which states are recorded
+_STRETCHES = 4  # of a loop, from each of which to the next states must come closer by half
+_ROUNDING = 1e-12  # relative distance of states that is no distance
+
+
+@torch.no_grad()
+def itinerary(
+    system: System, x0: Tensor, *, steps: int = 1600, repeats: int = 3, share: float = 0.25
+) -> xr.Dataset:
+    """The symbols along each orbit, and whether they end in a loop.
+
+    Symbols are whole numbers, so that a loop is one exactly or not at all. Whether it goes on for ever only
+    the states can tell, and the verdict is one of
+
+    - **proven**: the state itself has come back, bit for bit. What is computed then repeats for ever.
+    - **seen**: the end of the record repeats, at least `repeats` times and for at least `share` of all
+      steps, and states one period apart come closer: in each quarter of the loop their largest distance is
+      half of that in the quarter before, or less, or is rounding. Going on like this they have less way to
+      go than they went in the last quarter, and the margins would stay above zero if they lost as much
+      again. (Of a loop seen less than five times the parts are whole cycles.)
+    - **undecided**: none of this. The symbols may be chaotic, or the transient or the loop too long for so
+      many steps; or they repeat while states part, slowly drift, or go round on a torus, each of which has
+      ended many a loop.
+    - **diverged**: the state has left the finite numbers.
+
+    "Seen" is extrapolation, not proof: the rest is what a longer record would show. Of several periods the
+    one counts that explains the longest end of the record, so that a long stretch of `a b a b` in a longer
+    loop is not the loop.
+
+    The system has, beside `step(x)`, a method `symbol(x)`, states `(*batch, state)` to whole numbers
+    `(*batch)`. It may have `margin(x)`, how far the symbol is from being another, zero for a tie; and
+    `follow(x)`, which gives symbols, margins and next states at once where they have most of the work in
+    common. `rnnlab.autonomous.Greedy` makes one of a network.
+
+    Once all states have come back no more steps are computed: the rest of the record is known. Memory:
+    17 numbers a step and orbit.
+
+    Args:
+        system: The system.
+        x0: Initial states, `(sample, state)` or `(probe, sample, state)`, float64.
+        steps: Length of the record, which begins with the symbols of `x0`.
+        repeats: How often a loop must be seen, at least 3.
+        share: For which share of the steps, in (0, 1].
+
+    Returns:
+        A dataset with
+
+        - `symbol` `(probe, sample, time)`; -1 once diverged;
+        - `kind` `(probe, sample)`: "proven", "seen", "undecided" or "diverged";
+        - `period` `(probe, sample)`: of the loop of symbols, the shortest; 0 where there is none;
+        - `transient` `(probe, sample)`: steps before the loop, the earliest time from which the record
+          repeats; -1 where there is none;
+        - `state_period` `(probe, sample)`: after how many steps the state came back, a multiple of the
+          period; 0 if it did not;
+        - `first_distance`, `last_distance` `(probe, sample)`: largest distance of states one period apart,
+          in the first and in the last part of what repeats, also where the verdict is undecided; estimated
+          from 16 random directions where states are longer; NaN where no period was seen twice;
+
+        and of a system with margins
+
+        - `margin` `(probe, sample)`: the smallest one in the last cycle of the loop; NaN without a loop;
+        - `ties` `(probe, sample)`: steps of the record with margin zero.
+
+    Raises:
+        TypeError: The system has no `symbol`.
+        ValueError: An option is out of range; `x0` can't be used; symbols are no whole numbers, one a state.
+
+    References:
+        D. Lind, B. Marcus, "An introduction to symbolic dynamics and coding", Cambridge, 1995. Periods of
+        the end of a record: the Z algorithm, D. Gusfield, "Algorithms on strings, trees and sequences",
+        Cambridge, 1997, section 1.3. Returns of states: R. P. Brent, "An improved Monte Carlo factorization
+        algorithm", BIT 20, 1980.
+
+    Example:
+        The digits of 1/6 = 0.1666...
+
+        >>> import torch
+        >>> class Digits:
+        ...     def step(self, x): return 10 * x % 6
+        ...     def observe(self, x): return x / 6
+        ...     def symbol(self, x): return (10 * x[..., 0] // 6).long()
+        >>> found = itinerary(Digits(), torch.ones(1, 1).double(), steps=40)
+        >>> found.symbol[0, :5].values.tolist(), found.transient.item(), found.period.item()
+        ([1, 6, 6, 6, 6], 1, 1)
+        >>> found.kind.item()
+        'proven'
+    """
+    for name, value, least in (("steps", steps, 1), ("repeats", repeats, 3)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} is not possible: give a whole number of at least {least}.")
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share!r} is not possible: give a number above 0 and up to 1.")
+    if not hasattr(system, "symbol"):
+        raise TypeError(
+            f"a {type(system).__name__} has no symbols: give a system with symbol(x), such as Greedy(model)."
+        )
+    check_states(system, x0)
+    record = _follow(system, x0, steps)
+
+    found: dict[str, np.ndarray] = {
+        "kind": np.full(record.rows, "undecided", dtype="U9"),
+        "period": np.zeros(record.rows, int),
+        "transient": np.full(record.rows, -1),
+        "state_period": record.state_period,
+        "first_distance": np.full(record.rows, np.nan),
+        "last_distance": np.full(record.rows, np.nan),
+    }
+    if record.margin is not None:
+        found["margin"] = np.full(record.rows, np.nan)
+        found["ties"] = (record.margin == 0).sum(-1)
+    for row in range(record.rows):
+        if record.diverged[row]:
+            found["kind"][row] = "diverged"
+            continue
+        symbol = record.symbol[row]
+        cycle = record.cycle(row)
+        period = _shortest(cycle) if len(cycle) else _of_the_end(symbol, repeats, share * steps)
+        if not period:
+            continue
+        transient = _start(symbol, period)
+        distance = _distances(record.sketch[row, transient:], period)
+        margin = None if record.margin is None else record.margin[row, transient:]
+        if len(distance):
+            found["first_distance"][row], found["last_distance"][row] = distance[0], distance[-1]
+        if not len(cycle) and not _closes(distance, record.scale[row], margin, period):
+            continue
+        found["kind"][row] = "proven" if len(cycle) else "seen"
+        found["period"][row], found["transient"][row] = period, transient
+        if margin is not None:
+            found["margin"][row] = margin[-period:].min()
+
+    axes, shape = batch_axes(x0), x0.shape[:-1]
+    units: dict[str, Any] = dict.fromkeys(("period", "transient", "state_period"), {"units": "time steps"})
+    return xr.Dataset(
+        {
+            "symbol": ((*axes, "time"), record.symbol.reshape(*shape, steps)),
+            **{name: (axes, values.reshape(shape), units.get(name, {})) for name, values in found.items()},
+        },
+        coords={"time": ("time", np.arange(steps), {"units": "time steps"})},
+        attrs={"analysis": "itinerary", "steps": steps, "repeats": repeats, "share": share},
+    )
+
+
+class _Record(NamedTuple):
+    """What is kept of the orbits, one a row."""
+
+    symbol: np.ndarray  # (row, time)
+    margin: np.ndarray | None  # (row, time)
+    sketch: np.ndarray  # (row, time, direction): states
+    scale: np.ndarray  # (row): largest number among these
+    since: np.ndarray  # (row): when the state was first that which came back
+    state_period: np.ndarray  # (row)
+    diverged: np.ndarray  # (row)
+
+    @property
+    def rows(self) -> int:
+        return len(self.symbol)
+
+    def cycle(self, row: int) -> np.ndarray:
+        """The symbols between a state and its return; none if it did not return."""
+        start = self.since[row]
+        return self.symbol[row, start : start + self.state_period[row]]
+
+
+def _follow(system: Any, x: Tensor, steps: int) -> _Record:
+    rows, size = x.shape[:-1].numel(), x.shape[-1]
+    directions = _directions(size).to(x.device)
+    since = torch.zeros(rows, dtype=torch.int64, device=x.device)
+    period = torch.zeros_like(since)
+    diverged = torch.zeros_like(since, dtype=torch.bool)
+    symbols, margins, sketches = [], [], []
+    kept, kept_at = x, 0
+    for time in range(steps + 1):
+        diverged |= ~x.isfinite().all(-1).flatten()
+        if time:
+            back = (x == kept).all(-1).flatten() & (period == 0) & ~diverged
+            since[back], period[back] = kept_at, time - kept_at
+        if time == steps or bool(((period > 0) | diverged).all()):
+            break
+        if time >= _SPREAD * kept_at:
+            kept, kept_at = x, time
+        symbol, margin, following = _moment(system, x)
+        if not time:
+            _check_symbols(symbol, x)
+        symbols.append(symbol.flatten().masked_fill(diverged, -1))
+        sketches.append(x.flatten(0, -2) @ directions)
+        if margin is not None:
+            margins.append(margin.flatten())
+        x = following
+    # what was not computed repeats what was
+    start, length, lost = (to_numpy(values) for values in (since, period, diverged))
+    time, made = np.arange(steps), len(symbols)
+    known = np.where(
+        time < made,
+        time,
+        np.where(lost[:, None], made - 1, start[:, None] + (time - start[:, None]) % _one(length)),
+    )
+    row = np.arange(rows)[:, None]
+
+    def whole(parts: list[Tensor]) -> np.ndarray:
+        return to_numpy(torch.stack(parts, 1))[row, known]
+
+    sketch = whole(sketches)
+    symbol = whole(symbols)
+    symbol[lost[:, None] & (time >= made)] = -1
+    scale = np.abs(sketch).max((1, 2))
+    return _Record(symbol, whole(margins) if margins else None, sketch, scale, start, length, lost)
