@@ -23,11 +23,13 @@ $(ENV)/installed: pyproject.toml
 run: env  ## Train an LSTM on sine waves and watch it learn to oscillate (a few minutes)
 	$(BIN)/python train.py $(ARGS)
 
-test: env  ## All tests
-	$(BIN)/python -m pytest $(ARGS)
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
+
+test: env  ## All tests, on all processors
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 fast: env  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 lint: env  ## Style, lint and types
 	$(BIN)/ruff format --check .

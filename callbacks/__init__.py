@@ -13,6 +13,7 @@ from callbacks.page import Page
 from callbacks.phase_portrait import PhasePortrait
 from callbacks.progress import Progress
 from callbacks.smoothness import Smoothness
+from callbacks.words import Words
 
 __all__ = [
     "AnalysisCallback",
@@ -28,4 +29,5 @@ __all__ = [
     "PhasePortrait",
     "Progress",
     "Smoothness",
+    "Words",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from rnnlab import members
 from rnnlab.autonomous import ClosedLoop, Driven, Greedy, HeldInput, Network, freeze
@@ -29,6 +30,20 @@ from rnnlab.task import Probes, Watched
 Analysis = Callable[..., xr.Dataset]  # of a system and initial states
 Draw = Callable[[xr.Dataset], Mapping[str, Any]]
 Feedback = Callable[[Tensor, Tensor], Tensor]  # (*batch, output), (*batch, *input) -> (*batch, *input)
+
+
+class Kept(Protocol):
+    """A run that kept checkpoints, as `rnnlab.runs.open_run` opens it."""
+
+    path: Path
+
+    @property
+    def task(self) -> Any: ...
+
+    @property
+    def epochs_kept(self) -> list[int]: ...
+
+    def load(self, checkpoint: int) -> Any: ...
 
 
 @contextmanager
@@ -93,10 +108,12 @@ class AnalysisCallback(pl.Callback):
         store: Where results go. Default: `analysis.zarr` in the trainer's `default_root_dir`.
 
     Raises:
-        ValueError: `every` or `samples` is below 1, or `std` is negative.
+        ValueError: `every` or `samples` is below 1, `std` is negative, or `driven` is asked of a callback
+            that looks at maps only.
     """
 
     axis = "probe"  # along which processes share the work
+    maps_only = False  # the analysis knows no sequences
 
     def __init__(
         self,
@@ -126,6 +143,11 @@ class AnalysisCallback(pl.Callback):
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
         if generation and driven:
             raise ValueError("generation and driven are not possible at once: take two callbacks.")
+        if driven and self.maps_only:
+            raise ValueError(
+                f"driven=true is not possible with {type(self).__name__}, which looks at a map that stays the "
+                "same: take Lyapunov."
+            )
         self._base, self.generates, self.driven = name, bool(generation), driven
         self.name = f"{name}_generation" if generation else f"{name}_driven" if driven else name
         self.feedback: Feedback | None = generation if callable(generation) else None
@@ -146,13 +168,15 @@ class AnalysisCallback(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Ask the task what there is to look at, before any callback looks or anything is written."""
-        if stage != "fit":
-            return
-        task = getattr(trainer, "datamodule", None)
+        if stage == "fit":
+            self.meet(getattr(trainer, "datamodule", None), Path(trainer.default_root_dir))
+
+    def meet(self, task: Any, run_dir: Path) -> None:
+        """Learn from the task what there is to look at, if not told, and where results go."""
         self._outputs = tuple(getattr(task, "output_names", ()))
         self._watch = getattr(task, "watch", self._watch)
         if self.store is None:
-            self.store = Store(Path(trainer.default_root_dir) / "analysis.zarr")
+            self.store = Store(run_dir / "analysis.zarr")
         if self.probes is None:
             self.probes = self._task_probes(task)
         if self.generates and self.feedback is None and not getattr(task, "symbols", False):
@@ -208,6 +232,42 @@ class AnalysisCallback(pl.Callback):
                 logger.log_metrics({"epoch": epoch, **scalars}, step=epoch)
         if time.perf_counter() - self._drawn_at > 20 * self._draw_cost and epoch != trainer.max_epochs:
             self._draw(trainer, epoch)
+
+    def revisit(self, run: Kept, *, progress: bool = True) -> xr.Dataset:
+        """Look at a run afterwards, at each of the checkpoints that it kept (`checkpoint.keep=1`).
+
+        What is seen goes where it would have gone while training: into the run's store and figures, and from
+        there onto its page (`python -m rnnlab.report RUN_DIR`).
+
+        Args:
+            run: A run as `open_run` opens it: it has `path`, `task`, `epochs_kept` and `load(epoch)`.
+            progress: Show a bar.
+
+        Returns:
+            All looks, with their `epoch`.
+
+        Raises:
+            ValueError: The run kept no checkpoints, or has looks of this name.
+        """
+        self.meet(run.task, run.path)
+        assert self.store is not None
+        assert self.probes is not None
+        if not run.epochs_kept:
+            raise ValueError(f"{run.path} kept no checkpoints to look at: train with checkpoint.keep=10.")
+        if self.name in self.store:
+            raise ValueError(
+                f"{run.path} has looks of the name {self.name!r}: read them by run.analysis({self.name!r}), "
+                "or give another store= for new ones."
+            )
+        for epoch in tqdm(run.epochs_kept, desc=self.name, disable=not progress):
+            model = run.load(epoch)
+            device = next(model.parameters()).device
+            with undisturbed(), torch.no_grad():
+                seen = self._analyse(model, slice(None), device, epoch)
+            assert seen is not None
+            self.store.append(self.name, seen, epoch=epoch)
+        self._save_figures(run.path)
+        return self.store.read(self.name)
 
     def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
         assert self.probes is not None
@@ -301,15 +361,9 @@ class AnalysisCallback(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, epoch: int) -> None:
         """Draw all looks so far. A picture that fails is said; it costs neither the run nor other ranks."""
-        if self.draw is None or self.store is None:
-            return
-        from rnnlab.figures.style import save_png
-
         started = time.perf_counter()
-        folder = Path(trainer.default_root_dir) / "figures"
         try:
-            for name, figure in self._figures(self.draw, self.store).items():
-                path = save_png(figure, folder / f"{name}.png")
+            for name, path in self._save_figures(Path(trainer.default_root_dir)).items():
                 for logger in trainer.loggers:
                     if hasattr(logger, "log_image"):
                         logger.log_image(f"{self.name}/{name}", [str(path)], step=epoch)
@@ -318,6 +372,15 @@ class AnalysisCallback(pl.Callback):
         self._drawn_at = time.perf_counter()
         self._draw_cost = self._drawn_at - started
         self.seconds["drawing"] += self._draw_cost
+
+    def _save_figures(self, run_dir: Path) -> dict[str, Path]:
+        """Draw all looks so far into the run's folder of figures."""
+        from rnnlab.figures.style import save_png
+
+        if self.draw is None or self.store is None:
+            return {}
+        figures = self._figures(self.draw, self.store)
+        return {n: save_png(figure, run_dir / "figures" / f"{n}.png") for n, figure in figures.items()}
 
     def _figures(self, draw: Draw, store: Store) -> Mapping[str, Any]:
         """Those of a network; of an ensemble the distribution over its members and those of the best."""

@@ -32,8 +32,12 @@ class Bifurcation(AnalysisCallback):
         max_burn_in: Bound on the adaptive burn-in.
         tolerance: Largest relative change that still counts as settled. A diagram shows no less than
             1e-4, and cycles close to a resonance take very long to come below it.
+        max_period: Longest period to look for, at most half of `steps`. Raise it with them where loops are
+            long, as those of words are; on a torus a long enough one is found by chance.
         **options: Further arguments of `AnalysisCallback`.
     """
+
+    maps_only = True
 
     def __init__(
         self,
@@ -46,12 +50,18 @@ class Bifurcation(AnalysisCallback):
         burn_in: int | None = None,
         max_burn_in: int = 4000,
         tolerance: float = 1e-4,
+        max_period: int = 32,
         **options: Any,
     ) -> None:
         super().__init__(
             "bifurcation",
             partial(
-                settled_output, steps=steps, burn_in=burn_in, max_burn_in=max_burn_in, tolerance=tolerance
+                settled_output,
+                steps=steps,
+                burn_in=burn_in,
+                max_burn_in=max_burn_in,
+                tolerance=tolerance,
+                max_period=max_period,
             ),
             every=every,
             samples=samples,
@@ -64,12 +74,13 @@ class Bifurcation(AnalysisCallback):
         """With both modes side by side where both are looked at."""
         figures = dict(super()._figures(draw, store))
         if self.generates and self._base in store:
-            from rnnlab.figures.modes import modes
+            from rnnlab.figures.modes import modes, modes_3d
 
             both = [store.read(name) for name in (self._base, self.name)]
             if "member" in both[1].dims:
                 both = [looks.isel(member=best_member(store)) for looks in both]
             figures[f"{self._base}_modes"] = modes(*both)
+            figures[f"{self._base}_modes_3d"] = modes_3d(*both)
         return figures
 
 

@@ -22,6 +22,8 @@ class Contraction(AnalysisCallback):
         **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
 
+    maps_only = True
+
     def __init__(
         self,
         *,

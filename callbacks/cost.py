@@ -74,6 +74,8 @@ class CostCallback(AnalysisCallback):
             batches = list(islice(task.train_dataloader(), BATCHES))
         finally:
             task.trainer = owner
+        # the end of a text is shorter
+        batches = [batch for batch in batches if len(batch[0]) == len(batches[0][0])]
         inputs, targets = (torch.cat([batch[i] for batch in batches], 1) for i in range(2))
         if inputs.shape[1] < self.sequences:
             raise ValueError(

@@ -16,11 +16,14 @@ from rnnlab.analysis import lyapunov_spectrum
 class Lyapunov(AnalysisCallback):
     """Leading Lyapunov exponents under every held probe, in nats per step, with their standard errors.
 
+    With `driven` they are those of the network while it reads the task's `excerpts()`: a leading exponent
+    below zero says that what is read makes the network forget the state it started from.
+
     Args:
         every: Look after every so many epochs.
         samples: Trajectories for every probe, from random states.
         count: How many exponents, the largest first.
-        steps: Time steps averaged over.
+        steps: Time steps averaged over. None: 1000, or all that an excerpt has left.
         discard: Time steps dropped first.
         **options: Further arguments of `AnalysisCallback`, such as `std` and `seed` of the initial states.
     """
@@ -31,7 +34,7 @@ class Lyapunov(AnalysisCallback):
         every: int = 10,
         samples: int = 2,
         count: int = 4,
-        steps: int = 500,
+        steps: int | None = 500,
         discard: int = 500,
         **options: Any,
     ) -> None:

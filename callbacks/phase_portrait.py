@@ -59,6 +59,8 @@ class PhasePortrait(AnalysisCallback):
             itself where the task has a field.
     """
 
+    maps_only = True
+
     def __init__(
         self,
         *,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,21 +116,18 @@ def _make(files: Mapping[str, Path], kept: Path) -> None:
 
     words = {part: read_words(files[part]) for part in PARTS}
     vocabulary = vocabulary_of(words["train"])
-    text = "".join(f"{word}\n" for word in vocabulary).encode()
-    write(kept / "vocabulary.txt", lambda path: path.write_bytes(text))
+    contents = {"vocabulary.txt": "".join(f"{word}\n" for word in vocabulary).encode()}
     for part in PARTS:
-        numbers = numbered(words[part], vocabulary)
-        write(kept / f"{part}.npy", lambda path, numbers=numbers: _save(path, numbers))
-    manifest = json.dumps({name: sha256(kept / name) for name in _names()}, indent=1)
-    write(kept / "corpus.json", lambda path: path.write_text(manifest, encoding="utf-8"))
+        saved = io.BytesIO()
+        np.save(saved, numbered(words[part], vocabulary))
+        contents[f"{part}.npy"] = saved.getvalue()
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    for name, content in contents.items():
+        write(kept / name, content)
+    write(kept / "corpus.json", json.dumps(hashes, indent=1).encode())
 
 
-def _save(path: Path, numbers: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would add its ending to the name
-        np.save(file, numbers)
-
-
-def write(target: Path, put: Callable[[Path], object]) -> None:
+def write(target: Path, content: bytes) -> None:
     """Write a file beside its place and rename it, so that no one sees half of it.
 
     Raises:
@@ -137,11 +136,12 @@ def write(target: Path, put: Callable[[Path], object]) -> None:
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        put(partial)
+        partial.write_bytes(content)
         partial.replace(target)
     except OSError as error:
         raise OSError(
             f"{target} can't be written ({error.strerror or error}): make room, or give task.cache_dir."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

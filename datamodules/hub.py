@@ -58,7 +58,7 @@ def fetch(cache: Path, hashes: Mapping[str, str], source: Path | None = None) ->
                 f"{hashes[part][:8]}...): fetch it again, or give task.data_dir=FOLDER with train.txt, "
                 "valid.txt and test.txt."
             )
-        write(target, lambda path, text=text: path.write_bytes(text))
+        write(target, text)
     return folder
 
 

@@ -340,8 +340,13 @@ class Greedy:
 
     def margin(self, x: Tensor) -> Tensor:
         """By how much the likeliest word's logit is above the second's, `(*batch)`; zero for a tie."""
-        first, second = self.model.read(x).topk(2, dim=-1).values.unbind(-1)
-        return first - second
+        return _lead(self.model.read(x))
+
+    def follow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`symbol`, `margin` and `step` at once, for which the outputs are read once."""
+        y = self.model.read(x)
+        symbol = likeliest(y)
+        return symbol, _lead(y), self.model.step(x, symbol)
 
     def step(self, x: Tensor) -> Tensor:
         return self.model.step(x, self.symbol(x))
@@ -363,6 +368,12 @@ def likeliest(y: Tensor) -> Tensor:
     """
     first = torch.arange(y.shape[-1], device=y.device)
     return torch.where(y == y.amax(-1, keepdim=True), first, y.shape[-1] - 1).amin(-1)
+
+
+def _lead(y: Tensor) -> Tensor:
+    """By how much the largest output is above the second."""
+    first, second = y.topk(2, dim=-1).values.unbind(-1)
+    return first - second
 
 
 class Wrapped(nn.Module):

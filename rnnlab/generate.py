@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rnnlab.autonomous import Network, _dtype, likeliest
+from rnnlab.analysis import itinerary
+from rnnlab.autonomous import Greedy, Network, _dtype, freeze, likeliest
 from rnnlab.model import RecurrentModel
 from rnnlab.runs import open_run
 
@@ -61,21 +62,27 @@ def generate(
         >>> generate(Counter(), torch.tensor([[0], [3]]), words=4, temperature=0).squeeze(-1)
         tensor([4, 0, 1, 2])
     """
-    if not prompt.ndim or not len(prompt):
-        raise ValueError(f"prompt of shape {tuple(prompt.shape)} is not possible: give at least one word.")
     if words < 1:
         raise ValueError(f"words={words} is not possible: give a whole number of at least 1.")
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature} is not possible: give 0 or a positive number.")
-    x = torch.zeros(*prompt.shape[1:], model.state_size, dtype=_dtype(model), device=prompt.device)
-    for word in prompt:
-        x = model.step(x, word)
+    x = _hear(model, prompt)
     said: list[Tensor] = []
     for _ in range(words):
         if said:
             x = model.step(x, said[-1])
         said.append(_next(model.read(x), temperature, generator))
     return torch.stack(said)
+
+
+def _hear(model: Network, prompt: Tensor) -> Tensor:
+    """The states `(*batch, state)` to which words `(time, *batch)` lead from zero."""
+    if not prompt.ndim or not len(prompt):
+        raise ValueError(f"prompt of shape {tuple(prompt.shape)} is not possible: give at least one word.")
+    x = torch.zeros(*prompt.shape[1:], model.state_size, dtype=_dtype(model), device=prompt.device)
+    for word in prompt:
+        x = model.step(x, word)
+    return x
 
 
 def _next(y: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
@@ -180,14 +187,27 @@ def _texts(given: argparse.Namespace) -> list[list[str]]:
     if unknown:
         print(f"not in the vocabulary, heard as {UNKNOWN}: {' '.join(unknown)}", file=sys.stderr)
     heard = torch.tensor(prompt)[:, None].expand(-1, given.samples)
+    network = freeze(model)
     said = generate(
-        model,
+        network,
         heard,
         words=given.words,
         temperature=given.temperature,
         generator=torch.Generator().manual_seed(given.seed),
     )
+    if given.temperature == 0:
+        print(_repetition(network, heard[:, :1], given.words), file=sys.stderr)
     return [[vocabulary[number] for number in text] for text in torch.cat((heard, said)).T.tolist()]
+
+
+def _repetition(network: Network, heard: Tensor, words: int) -> str:
+    """Whether the likeliest words repeat themselves, in a sentence."""
+    with torch.no_grad():
+        found = itinerary(Greedy(network), _hear(network, heard), steps=words).squeeze()
+    period, first = found["period"].item(), found["transient"].item() + 1
+    if not period:
+        return f"it has not come to repeat itself within {words} words"
+    return f"it repeats itself from word {first} on, every {period} word{'s' * (period > 1)}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,7 @@ class RecurrentModel(nn.Module):
                 nn.init.zeros_(self.readout.bias)
         if tied:
             self._tie(width, input_size, output_size)
+        self.register_load_state_dict_post_hook(_bound_words)
         self.constrain()
 
     def _tie(self, width: int, input_size: int, output_size: int) -> None:
@@ -201,8 +203,14 @@ class RecurrentModel(nn.Module):
     @torch.no_grad()
     def constrain(self) -> None:
         """Put constrained parameters back in their set."""
-        if isinstance(self.encoder, nn.Embedding):
-            first = self.cell.layers[0] if isinstance(self.cell, Stack) else self.cell
-            assert isinstance(first, Cell)
-            first.input_bound = float(self.encoder.weight.abs().max())
+        _bound_words(self)
         self.cell.constrain()
+
+
+def _bound_words(model: RecurrentModel, *_: Any) -> None:
+    """Tell the first layer how long the longest word is; words that were loaded are others than before."""
+    if isinstance(model.encoder, nn.Embedding):
+        first = model.cell.layers[0] if isinstance(model.cell, Stack) else model.cell
+        assert isinstance(first, Cell)
+        low, high = model.encoder.weight.detach().aminmax()
+        first.input_bound = float(torch.maximum(-low, high))

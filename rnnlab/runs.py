@@ -221,11 +221,15 @@ class Run:
 
         Raises:
             FileNotFoundError: It is not the run of a language model.
+            ValueError: The file is not UTF-8.
         """
         path = self.path / "vocabulary.txt"
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} is no run of a language model: it has no vocabulary.txt.")
-        return tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
+        try:
+            return tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8: give the run the file it was trained with.") from None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from rnnlab.products import onednn_products
 
 # the logits of a chunk, in bytes: on a CPU they should stay in its cache
 _CHUNK = {"cpu": 1 << 25}
@@ -33,11 +34,12 @@ def cross_entropy_sum(
         ignore_index: Targets that count for nothing.
 
     Returns:
-        A scalar; float32 if `features` are of a smaller type. It can be differentiated once.
+        A scalar; float32 if `features` are of a smaller type.
 
     Raises:
         ValueError: Sizes don't fit, or a target is no class; the latter is checked on a CPU only, as it
             would make other devices wait.
+        RuntimeError: The gradient is to be differentiated once more.
 
     Example:
         >>> features, weight = torch.zeros(5, 3), torch.zeros(8, 3)
@@ -66,8 +68,7 @@ def cross_entropy_sum(
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (flat, weight, bias)):
-        total = _CrossEntropySum.apply(flat, weight, bias, rows, wanted, dtype)
-        return total  # pyright: ignore[reportReturnType]
+        return _CrossEntropySum.apply(flat, weight, bias, rows, wanted, dtype)
     return _sweep(flat, weight, bias, rows, wanted, dtype, (False, False, False))[0]
 
 
@@ -76,19 +77,20 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(ctx, features, weight, bias, targets, wanted, dtype):
         ctx.save_for_backward(features, weight, bias, targets, wanted)
         ctx.dtype = dtype
-        total, *ctx.gradients = _sweep(
-            features, weight, bias, targets, wanted, dtype, ctx.needs_input_grad[:3]
-        )
+        needed = ctx.needs_input_grad[:3]
+        total, *ctx.gradients = _sweep(features, weight, bias, targets, wanted, dtype, needed)
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
-        inputs, gradients = ctx.saved_tensors, ctx.gradients
+        if torch.is_grad_enabled():
+            raise RuntimeError("cross_entropy_sum can be differentiated once: leave out create_graph=True.")
+        (features, weight, bias, targets, wanted), gradients = ctx.saved_tensors, ctx.gradients
         # given away, and written in place; a second time over a graph that was kept they are computed anew
         ctx.gradients = None
         if gradients is None:
-            _, *gradients = _sweep(*inputs, ctx.dtype, ctx.needs_input_grad[:3])
+            needed = ctx.needs_input_grad[:3]
+            _, *gradients = _sweep(features, weight, bias, targets, wanted, ctx.dtype, needed)
         return *(g if g is None else g.mul_(grad) for g in gradients), None, None, None
 
 
@@ -101,44 +103,44 @@ def _sweep(
     dtype: torch.dtype,
     needed: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The sum, and its gradients by features, weight and bias where they are needed."""
+    """The sum, and its gradients by features, weight and bias where they are needed; products in `dtype`."""
     device = features.device.type
     exact = torch.promote_types(dtype, torch.float32)
-    with torch.no_grad(), torch.autocast(device, enabled=False):
-        rows, classes = len(features), len(weight)
+    with torch.no_grad(), torch.autocast(device, enabled=False), onednn_products():
+        (rows, _), classes = features.shape, len(weight)
         x, w = features.to(dtype), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
         counted = wanted.to(exact)
         losses = counted.clone()
         grad_x = torch.empty_like(x) if needed[0] else None
         grad_w = torch.zeros_like(w, dtype=exact) if needed[1] else None
-        grad_b = torch.zeros_like(w[:, 0], dtype=exact) if needed[2] else None
+        grad_b = w.new_zeros(classes, dtype=exact) if needed[2] else None
 
+        # chunks as equal as can be
         most = max(1, _CHUNK.get(device, _CHUNK_ELSEWHERE) // (classes * exact.itemsize))
-        size = -(-rows // -(-rows // most)) if rows else 1
-        buffer = x.new_empty(size, classes)
+        size = max(1, -(-rows // max(1, -(-rows // most))))
+        products = w.new_empty(min(size, rows), classes)
+        probabilities = products if dtype == exact else torch.empty_like(products, dtype=exact)
         for start in range(0, rows, size):
             part = slice(start, start + size)
             chunk, target, count = x[part], targets[part, None], counted[part]
-            logits = buffer[: len(chunk)]
+            logits, p = products[: len(chunk)], probabilities[: len(chunk)]
             if b is None:
                 torch.mm(chunk, w.mT, out=logits)
             else:
                 torch.addmm(b, chunk, w.mT, out=logits)
-            # log sum exp = max - log of the largest probability
-            gap = (logits.amax(1, keepdim=True) - logits.gather(1, target)).to(exact)
-            p = (
-                torch.softmax(logits, 1, out=logits)
-                if dtype == exact
-                else torch.softmax(logits, 1, dtype=exact)
-            )
-            losses[part] *= gap.squeeze(1) - p.amax(1).log_()
+            # log sum exp is the largest logit less the log of the largest probability
+            below = logits.amax(1, keepdim=True).to(exact) - logits.gather(1, target)
+            torch.softmax(logits, 1, dtype=exact, out=p)
+            losses[part] = torch.where(wanted[part], below.squeeze(1) - p.amax(1).log_(), 0.0)
             if not any(needed):
                 continue
-            p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand(len(chunk), 1))
+
+            p.scatter_add_(1, target, p.new_full((), -1.0).expand_as(target))
             if grad_b is not None:
                 grad_b.addmv_(p.mT, count)
-            p = p.to(dtype)
+            if dtype != exact:
+                p = logits.copy_(p)
             if grad_x is not None:
                 torch.mm(p, w, out=grad_x[part]).mul_(count[:, None])
             if grad_w is not None:

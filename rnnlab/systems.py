@@ -236,6 +236,10 @@ class Observed:
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         return bounds(self.system)
 
+    def lipschitz(self) -> Tensor | None:
+        own = getattr(self.system, "lipschitz", None)
+        return None if own is None else own()
+
 
 class Iterated:
     """The n-th iterate of a system, x' = F(F(...F(x))).

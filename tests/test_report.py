@@ -271,11 +271,11 @@ def test_both_modes_stand_side_by_side(tmp_path: Path) -> None:
         save_png(new_figure(1.0, 1.0), run / "figures" / f"bifurcation_{name}.png")
     page = Page(write_report(run))
     assert "could not be shown" not in page.text
-    assert page.text.count("Bifurcation: training and generation mode") == 1
+    assert page.text.count("Bifurcation: input held, generation mode") == 1
     html = (run / "report.html").read_text(encoding="utf-8")
     before, told, left = re.split(r'<h3 class="mode">', html.partition('<div class="modes">')[2])
     assert before == "<div>"
-    assert told.startswith("Training mode</h3><p>Every input is held")
+    assert told.startswith("Input held</h3><p>Every input is held")
     assert left.startswith("Generation mode</h3><p>The network is fed its own output")
     left, _, after = left.partition("</section>")
     # the picture of both first, and each picture in the column of its mode
@@ -309,14 +309,13 @@ def test_every_analysis_is_shown_in_its_way_in_either_mode(tmp_path: Path) -> No
     page = Page(write_report(run))
     assert "could not be shown" not in page.text
     for title in (
-        "Attractors in generation mode",
-        "Fixed points in generation mode",
-        "Lyapunov: training and generation mode",
-        "Contraction in generation mode",
-        "Speed in generation mode",
+        "Attractors: generation mode",
+        "Fixed points: generation mode",
+        "Lyapunov: input held, generation mode",
+        "Contraction: generation mode",
+        "Speed: generation mode",
     ):
         assert title in page.text, title
-    assert "Bifurcation in" not in page.text  # of one mode only, as ever
     assert "Bifurcation: " not in page.text
     assert ["u = 0.0", "9: 4 stable, 4 saddles, 1 unstable"] in [row[:2] for row in page.rows]
     assert ["speed", "epoch 1, probe 1", "float64"] in page.rows

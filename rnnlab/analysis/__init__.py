@@ -13,6 +13,7 @@ from rnnlab.analysis.cycle_continuation import cycle_continuation, cycle_from_ho
 from rnnlab.analysis.entropy import entropy
 from rnnlab.analysis.fixed_points import fixed_points
 from rnnlab.analysis.gradient_flow import gradient_flow
+from rnnlab.analysis.itinerary import itinerary
 from rnnlab.analysis.landscape import landscape
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.orbit import orbit
@@ -38,6 +39,7 @@ __all__ = [
     "entropy",
     "fixed_points",
     "gradient_flow",
+    "itinerary",
     "landscape",
     "lyapunov_spectrum",
     "orbit",

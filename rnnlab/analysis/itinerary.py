@@ -12,7 +12,6 @@ from torch import Tensor
 from rnnlab.analysis.states import batch_axes, check_states, to_numpy
 from rnnlab.systems import System
 
-KINDS = ("proven", "seen", "undecided", "diverged")
 _SPREAD = 1.25  # growth of the times at which a state is kept to wait for its return
 _DIRECTIONS = 16  # in which states are recorded
 _STRETCHES = 4  # of a loop, from each of which to the next states must come closer by half
@@ -26,22 +25,24 @@ def itinerary(
     """The symbols along each orbit, and whether they end in a loop.
 
     Symbols are whole numbers, so that a loop is one exactly or not at all. Whether it goes on for ever only
-    the states can tell, and the verdict is one of
+    the states can tell. The verdict is one of
 
     - **proven**: the state itself has come back, bit for bit. What is computed then repeats for ever.
-    - **seen**: the end of the record repeats, at least `repeats` times and for at least `share` of all
-      steps, and states one period apart come closer: in each quarter of the loop their largest distance is
-      half of that in the quarter before, or less, or is rounding. Going on like this they have less way to
-      go than they went in the last quarter, and the margins would stay above zero if they lost as much
-      again. (Of a loop seen less than five times the parts are whole cycles.)
-    - **undecided**: none of this. The symbols may be chaotic, or the transient or the loop too long for so
-      many steps; or they repeat while states part, slowly drift, or go round on a torus, each of which has
-      ended many a loop.
+    - **converging**: the end of the record repeats, at least `repeats` times and for at least `share` of all
+      steps, and the states run into a cycle: from each quarter of the loop to the next the largest distance
+      of states one cycle apart falls to a half or less, or is rounding. Going on like this they have no
+      further to go than they went in the last quarter, and the margins would stay above zero if they lost as
+      much again. (Quarters are of whole cycles: a cycle seen less than five times has fewer parts.)
+    - **repeating**: the end of the record repeats as above, but the states do not say that it will go on:
+      they part, drift, come together too slowly to tell, go round on a torus or wander, or their way may
+      lead past the border to another symbol. Each of these has ended many a loop.
+    - **undecided**: no loop. The symbols may be chaotic, or the transient or the loop too long for so many
+      steps.
     - **diverged**: the state has left the finite numbers.
 
-    "Seen" is extrapolation, not proof: the rest is what a longer record would show. Of several periods the
-    one counts that explains the longest end of the record, so that a long stretch of `a b a b` in a longer
-    loop is not the loop.
+    All but the first are what the record shows; a longer one may show more. Of several periods the one counts
+    that explains the longest end of the record, so that a long stretch of `a b a b` in a longer loop is not
+    the loop.
 
     The system has, beside `step(x)`, a method `symbol(x)`, states `(*batch, state)` to whole numbers
     `(*batch)`. It may have `margin(x)`, how far the symbol is from being another, zero for a tie; and
@@ -62,19 +63,20 @@ def itinerary(
         A dataset with
 
         - `symbol` `(probe, sample, time)`; -1 once diverged;
-        - `kind` `(probe, sample)`: "proven", "seen", "undecided" or "diverged";
+        - `kind` `(probe, sample)`: "proven", "converging", "repeating", "undecided" or "diverged";
         - `period` `(probe, sample)`: of the loop of symbols, the shortest; 0 where there is none;
         - `transient` `(probe, sample)`: steps before the loop, the earliest time from which the record
           repeats; -1 where there is none;
-        - `state_period` `(probe, sample)`: after how many steps the state came back, a multiple of the
-          period; 0 if it did not;
-        - `first_distance`, `last_distance` `(probe, sample)`: largest distance of states one period apart,
-          in the first and in the last part of what repeats, also where the verdict is undecided; estimated
-          from 16 random directions where states are longer; NaN where no period was seen twice;
+        - `state_period` `(probe, sample)`: after how many steps the state came back or nearly does, a
+          multiple of the period; 0 without a loop, and where it only repeats;
+        - `first_distance`, `last_distance` `(probe, sample)`: largest distance of states one cycle apart
+          in the first and in the last part of what repeats, where it only repeats the cycle along which
+          states come closest; estimated from 16 random directions where states are longer; NaN without a
+          loop, and of one that was proven before it was seen twice;
 
         and of a system with margins
 
-        - `margin` `(probe, sample)`: the smallest one in the last cycle of the loop; NaN without a loop;
+        - `margin` `(probe, sample)`: the smallest one in the last cycle; NaN without a loop;
         - `ties` `(probe, sample)`: steps of the record with margin zero.
 
     Raises:
@@ -114,10 +116,10 @@ def itinerary(
     record = _follow(system, x0, steps)
 
     found: dict[str, np.ndarray] = {
-        "kind": np.full(record.rows, "undecided", dtype="U9"),
+        "kind": np.full(record.rows, "undecided", dtype="U10"),
         "period": np.zeros(record.rows, int),
         "transient": np.full(record.rows, -1),
-        "state_period": record.state_period,
+        "state_period": np.zeros(record.rows, int),
         "first_distance": np.full(record.rows, np.nan),
         "last_distance": np.full(record.rows, np.nan),
     }
@@ -133,20 +135,25 @@ def itinerary(
         period = _shortest(cycle) if len(cycle) else _of_the_end(symbol, repeats, share * steps)
         if not period:
             continue
-        transient = _start(symbol, period)
-        distance = _distances(record.sketch[row, transient:], period)
-        margin = None if record.margin is None else record.margin[row, transient:]
+        start = _start(symbol, period)
+        sketch = record.sketch[row, start:]
+        margin = None if record.margin is None else record.margin[row, start:]
+        around = len(cycle) or _closest(sketch, period, repeats)
+        distance = _distances(sketch, around)
+        if len(cycle):
+            kind = "proven"
+        else:
+            kind = "converging" if _closes(distance, record.scale[row], margin, around) else "repeating"
+        found["kind"][row] = kind
+        found["period"][row], found["transient"][row] = period, start
+        found["state_period"][row] = 0 if kind == "repeating" else around
         if len(distance):
             found["first_distance"][row], found["last_distance"][row] = distance[0], distance[-1]
-        if not len(cycle) and not _closes(distance, record.scale[row], margin, period):
-            continue
-        found["kind"][row] = "proven" if len(cycle) else "seen"
-        found["period"][row], found["transient"][row] = period, transient
         if margin is not None:
-            found["margin"][row] = margin[-period:].min()
+            found["margin"][row] = margin[-around:].min()
 
     axes, shape = batch_axes(x0), x0.shape[:-1]
-    units: dict[str, Any] = dict.fromkeys(("period", "transient", "state_period"), {"units": "time steps"})
+    units = {name: {"units": "time steps"} for name in ("period", "transient", "state_period")}
     return xr.Dataset(
         {
             "symbol": ((*axes, "time"), record.symbol.reshape(*shape, steps)),
@@ -189,7 +196,9 @@ def _follow(system: Any, x: Tensor, steps: int) -> _Record:
     for time in range(steps + 1):
         diverged |= ~x.isfinite().all(-1).flatten()
         if time:
-            back = (x == kept).all(-1).flatten() & (period == 0) & ~diverged
+            back = (
+                (x.view(torch.int64) == kept.view(torch.int64)).all(-1).flatten() & (period == 0) & ~diverged
+            )
             since[back], period[back] = kept_at, time - kept_at
         if time == steps or bool(((period > 0) | diverged).all()):
             break
@@ -198,7 +207,7 @@ def _follow(system: Any, x: Tensor, steps: int) -> _Record:
         symbol, margin, following = _moment(system, x)
         if not time:
             _check_symbols(symbol, x)
-        symbols.append(symbol.flatten().masked_fill(diverged, -1))
+        symbols.append(symbol.flatten().long().masked_fill(diverged, -1))
         sketches.append(x.flatten(0, -2) @ directions)
         if margin is not None:
             margins.append(margin.flatten())
@@ -206,11 +215,8 @@ def _follow(system: Any, x: Tensor, steps: int) -> _Record:
     # what was not computed repeats what was
     start, length, lost = (to_numpy(values) for values in (since, period, diverged))
     time, made = np.arange(steps), len(symbols)
-    known = np.where(
-        time < made,
-        time,
-        np.where(lost[:, None], made - 1, start[:, None] + (time - start[:, None]) % _one(length)),
-    )
+    again = start[:, None] + (time - start[:, None]) % np.maximum(length, 1)[:, None]
+    known = np.where(time < made, time, np.where(lost[:, None], made - 1, again))
     row = np.arange(rows)[:, None]
 
     def whole(parts: list[Tensor]) -> np.ndarray:
@@ -221,3 +227,100 @@ def _follow(system: Any, x: Tensor, steps: int) -> _Record:
     symbol[lost[:, None] & (time >= made)] = -1
     scale = np.abs(sketch).max((1, 2))
     return _Record(symbol, whole(margins) if margins else None, sketch, scale, start, length, lost)
+
+
+def _moment(system: Any, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Symbols, margins and next states."""
+    if hasattr(system, "follow"):
+        return system.follow(x)
+    margin = getattr(system, "margin", None)
+    return system.symbol(x), None if margin is None else margin(x), system.step(x)
+
+
+def _check_symbols(symbol: Any, x: Tensor) -> None:
+    fits = isinstance(symbol, Tensor) and symbol.shape == x.shape[:-1] and not symbol.is_floating_point()
+    if not fits or bool((symbol < 0).any()):
+        said = (
+            f"shape {tuple(symbol.shape)} and type {symbol.dtype}" if isinstance(symbol, Tensor) else symbol
+        )
+        raise ValueError(
+            f"the symbols of states {tuple(x.shape)} are {said}: give one whole number from 0 on for each."
+        )
+
+
+def _directions(size: int) -> Tensor:
+    """What states are multiplied by for the record: all of them, or random directions that keep lengths."""
+    if size <= _DIRECTIONS:
+        return torch.eye(size, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(size, _DIRECTIONS, generator=generator, dtype=torch.float64)
+    return numbers / _DIRECTIONS**0.5
+
+
+def _shortest(cycle: np.ndarray) -> int:
+    """The shortest period of a cycle: a divisor of its length."""
+    length = len(cycle)
+    return next(p for p in range(1, length + 1) if not length % p and (cycle[p:] == cycle[:-p]).all())
+
+
+def _of_the_end(symbol: np.ndarray, repeats: int, least: float) -> int:
+    """The period that explains the longest end of a record, the shortest if several do; 0 if none does."""
+    backwards = _prefixes(symbol[::-1].tolist())
+    period = np.arange(1, len(symbol) // repeats + 1)
+    length = period + backwards[period] if len(period) else period
+    length = np.where(length >= np.maximum(repeats * period, least), length, 0)
+    return int(period[length.argmax()]) if length.any() else 0
+
+
+def _prefixes(word: list[int]) -> np.ndarray:
+    """How many symbols from each place on are those that the word begins with (the Z algorithm)."""
+    size = len(word)
+    found = [size] + [0] * (size - 1)
+    left = right = 0  # the match that reaches furthest
+    for i in range(1, size):
+        match = min(right - i, found[i - left]) if i < right else 0
+        while i + match < size and word[match] == word[i + match]:
+            match += 1
+        found[i] = match
+        if i + match > right:
+            left, right = i, i + match
+    return np.array(found)
+
+
+def _start(symbol: np.ndarray, period: int) -> int:
+    """The earliest time from which the record repeats."""
+    breaks = np.flatnonzero(symbol[period:] != symbol[:-period])
+    return int(breaks[-1]) + 1 if len(breaks) else 0
+
+
+def _closest(sketch: np.ndarray, period: int, repeats: int) -> int:
+    """The multiple of the period, seen often enough, after which the last states come closest."""
+    multiples = period * np.arange(1, max(len(sketch) // (repeats * period), 1) + 1)
+    distance = np.linalg.norm(sketch[-1 - multiples] - sketch[-1], axis=-1)
+    return int(multiples[(distance <= 2 * distance.min()).argmax()])
+
+
+def _stretch(length: int, period: int) -> tuple[int, int]:
+    """How many stretches of whole cycles there are in so many steps, the same in each, and their length."""
+    count = min(_STRETCHES, length // period)
+    return count, (length // period // count) * period if count else 0
+
+
+def _distances(sketch: np.ndarray, period: int) -> np.ndarray:
+    """Largest distance of states one cycle apart in each stretch, from the first to the last."""
+    distance = np.linalg.norm(sketch[period:] - sketch[:-period], axis=-1)
+    count, size = _stretch(len(distance), period)
+    return distance[len(distance) - count * size :].reshape(count, -1).max(-1) if count else distance[:0]
+
+
+def _closes(distance: np.ndarray, scale: float, margin: np.ndarray | None, period: int) -> bool:
+    """Whether states come together fast enough to end before any margin does."""
+    floor = _ROUNDING * max(scale, 1.0)
+    if not (distance[1:] <= np.maximum(distance[:-1] / 2, floor)).all():
+        return False
+    if margin is None:
+        return True
+    _, size = _stretch(len(margin) - period, period)
+    last = margin[-period:]
+    lost = margin[-period - size :][:period] - last  # over the last stretch, at each place of the loop
+    return bool((last > lost.clip(0)).all())

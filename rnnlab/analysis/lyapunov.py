@@ -47,7 +47,7 @@ def lyapunov_spectrum(
     the spread of the means over 16, 32 or 64 blocks of time, whichever tells most, so that correlations
     shorter than a 16th of the run are respected and a frame still turning is seen. The first is blind when
     all starts meet in one orbit, the second when there are several attractors. Neither knows what the run has
-    not seen.
+    not seen. The samples of a sequence go through the same: over time, their errors are taken as one.
 
     Args:
         system: A map, a vector field, or a sequence of maps such as a network driven by inputs, which is
@@ -147,7 +147,9 @@ def lyapunov_spectrum(
     mean = sample.nanmean(-2)
     running = sums.nanmean(-3).cumsum(-2) / lengths.cumsum(0)[:, None]
     sample_error = _block_error(sums, lengths)
-    over_time = sample_error.square().masked_fill(lost, 0.0).sum(-2).sqrt() / (~lost).sum(-2)
+    over_time = (sample_error.square().masked_fill(lost, 0.0).sum(-2) / (~lost).sum(-2)).sqrt()
+    if length is None:  # samples of a sequence go through the same: their errors are no independent ones
+        over_time = over_time / (~lost).sum(-2).sqrt()
     error = torch.maximum(_spread(sample), over_time)
     # a direction that is destroyed in every sample is so for certain
     destroyed = sample.isneginf()
@@ -180,6 +182,7 @@ def lyapunov_spectrum(
             "discard": discard,
             "dt": unit,
             "seed": seed,
+            "driven": length is not None,
         },
     )
 

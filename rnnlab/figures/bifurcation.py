@@ -56,15 +56,39 @@ def diagram_3d(
         Ribeiro, Tiels, Aguirre, Schön, "Beyond exploding and vanishing gradients", AISTATS 2020, Fig. 4.
     """
     orbits = Orbits.of(dataset, observable).pick(probe)
-    looks = np.unique(np.linspace(0, len(orbits.at) - 1, min(len(orbits.at), max_looks)).round().astype(int))
-    points = orbits.points(0, orbits.limits(), differences=True, looks=looks, max_points=max_points)
     figure = style.new_figure(9.0, 4.6)
     axes: Any = figure.add_axes((-0.06, 0.02, 1.02, 1.04), projection="3d", computed_zorder=False)
     axes.set_box_aspect((2.6, 1, 1), zoom=1.4)
     axes.view_init(elev=20, azim=-58)
+    draw_space(axes, orbits, 0, orbits.limits(), max_looks=max_looks, max_points=max_points)
+    unsettled_legend(figure, (orbits, orbits.limits()))
+    axes.set_xlabel(orbits.label, labelpad=20)
+    axes.set_ylabel("$y_t$", labelpad=8, fontsize=12)
+    axes.set_zlabel("$y_t - y_{t-1}$", labelpad=8, fontsize=12)
+    axes.locator_params(axis="x", nbins=7)
+    axes.locator_params(axis="y", nbins=4)
+    axes.locator_params(axis="z", nbins=5)
+    output = output_name(dataset, observable)
+    said = f"{orbits.names[0]} → {output}" if output else orbits.names[0]
+    figure.text(0.03, 0.94, style.plain(said), fontsize=11)
+    return figure
+
+
+def draw_space(
+    axes: Any,
+    orbits: Orbits,
+    probe: int,
+    limits: tuple[float, float],
+    *,
+    max_looks: int,
+    max_points: int,
+) -> None:
+    """Dots in space, on axes without labels."""
+    looks = np.unique(np.linspace(0, len(orbits.at) - 1, min(len(orbits.at), max_looks)).round().astype(int))
+    points = orbits.points(probe, limits, differences=True, looks=looks, max_points=max_points)
     # unclipped: matplotlib would cut them to a square in the middle
     dots: Any = {
-        "s": 6.0 if len(looks) <= 60 else 2.5,
+        "s": 14.0 if len(points.y) <= 250 else 6.0 if len(looks) <= 60 else 2.5,
         "linewidths": 0,
         "depthshade": False,
         "clip_on": False,
@@ -75,23 +99,12 @@ def diagram_3d(
     colors = {"c": points.at[good], "cmap": "viridis_r", "vmin": first - (last - first) / 6, "vmax": last}
     axes.scatter(points.at[good], points.y[good], points.dy[good], **colors, **dots)
     if not good.all():
-        wild = (points.at[~good], points.y[~good], points.dy[~good])
-        axes.scatter(*wild, color=style.UNSETTLED, label="not settled", **dots)
-        figure.legend(loc="upper right", markerscale=4)
+        axes.scatter(points.at[~good], points.y[~good], points.dy[~good], color=style.UNSETTLED, **dots)
     axes.set_xlim(first, last)
-    if (most := reach(points.dy, orbits.limits())) > np.abs(points.dy).max(initial=0):
+    if (most := reach(points.dy, limits)) > np.abs(points.dy).max(initial=0):
         axes.set_zlim(-most, most)
-    axes.set_xlabel(orbits.label, labelpad=20)
-    axes.set_ylabel("$y_t$", labelpad=8, fontsize=12)
-    axes.set_zlabel("$y_t - y_{t-1}$", labelpad=8, fontsize=12)
-    axes.locator_params(axis="x", nbins=7)
-    axes.locator_params(axis="y", nbins=4)
-    axes.locator_params(axis="z", nbins=5)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.pane.set(facecolor="white", edgecolor=style.FAINT)
-    output = output_name(dataset, observable)
-    figure.text(0.03, 0.94, f"{orbits.names[0]} → {output}" if output else orbits.names[0], fontsize=11)
-    return figure
 
 
 @style.styled
@@ -129,9 +142,10 @@ def diagram_1d(
     width = {1: 7.5, 2: 9.0}.get(columns, 12.0)
     height = 4.2 if panels == 1 else 2.3 * rows + 0.8
     figure = style.new_figure(width, height)
+    output = output_name(dataset, observable)
     # margins by hand, in inches: matplotlib's own layout takes longer than all the drawing
     margins = {
-        "left": 0.75 / width,
+        "left": (1.0 if output else 0.75) / width,
         "right": 1 - 0.15 / width,
         "bottom": 0.6 / height,
         "top": 1 - 0.55 / height,
@@ -144,14 +158,15 @@ def diagram_1d(
     for i, axes in enumerate(grid):
         if i < panels:
             draw_panel(axes, orbits, i, limits, visits[i], dense)
-            axes.set_title(orbits.names[i])
+            axes.set_title(style.plain(orbits.names[i]))
             axes.tick_params(labelbottom=i + columns >= panels)
         else:
             axes.set_visible(False)
     grid[0].set(xlim=orbits.span(), ylim=limits)
     figure.supxlabel(orbits.label, fontsize=11, y=0.08 / height, va="bottom")
-    output = output_name(dataset, observable)
-    figure.supylabel(f"$y_t$, {output}" if output else "$y_t$", fontsize=13, x=0.08 / width, ha="left")
+    figure.supylabel(
+        f"$y_t$, {style.plain(output)}" if output else "$y_t$", fontsize=13, x=0.08 / width, ha="left"
+    )
     unsettled_legend(figure, (orbits, limits))
     return figure
 

@@ -187,7 +187,7 @@ class Grid(NamedTuple):
             ends = i + columns >= count
             shared: Any = {"sharex": panels[0], "sharey": panels[0]} if panels else {}
             panel = figure.add_axes((x0, y0, wide / width, one / height), **shared)
-            panel.set_title(looks.names[i])
+            panel.set_title(style.plain(looks.names[i]))
             panel.tick_params(labelleft=column == 0, labelbottom=ends and not strip)
             panels.append(panel)
             if strip:

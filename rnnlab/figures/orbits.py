@@ -171,8 +171,8 @@ def axis_names(array: xr.DataArray, dim: str) -> list[str]:
 
 
 def position(names: list[str], choice: Any, what: str) -> int:
+    if isinstance(choice, int | np.integer) and -len(names) <= choice < len(names):
+        return int(choice) % len(names)  # though a word may be called "1"
     if str(choice) in names:
         return names.index(str(choice))
-    if isinstance(choice, int | np.integer) and -len(names) <= choice < len(names):
-        return int(choice) % len(names)
     raise ValueError(f"{what}={choice!r} is not there: choose a position or one of {', '.join(names)}.")

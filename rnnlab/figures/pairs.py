@@ -89,7 +89,8 @@ def pairs(
             for leg in legs(own, i, limits):
                 _draw_arrow(axes, leg)
             axes.tick_params(labelsize=8)
-            axes.set_title(f"{own.names[i]} → {known[row]}" if len(known) > 1 else own.names[i], pad=3)
+            said = f"{own.names[i]} → {known[row]}" if len(known) > 1 else own.names[i]
+            axes.set_title(style.plain(said), pad=3)
         panels[0].set(xlim=limits, ylim=(-1.1 * most, 1.1 * most))
         panels[0].locator_params(axis="x", nbins=4)
         panels[0].locator_params(axis="y", nbins=4)

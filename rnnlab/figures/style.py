@@ -99,6 +99,16 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def plain(text: str) -> str:
+    r"""Text for matplotlib, which takes what stands between two dollars for mathematics.
+
+    Example:
+        >>> print(plain("$ 5 to $ 6"))
+        \$ 5 to \$ 6
+    """
+    return text.replace("$", r"\$")
+
+
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a figure in one move: whoever looks finds the old picture or the new one, never half of one.
 

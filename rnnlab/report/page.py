@@ -17,8 +17,6 @@ from rnnlab.report.parts import clock, document, duration, images, plotly, secti
 from rnnlab.report.sections import SECTIONS, show
 from rnnlab.traces import Record
 
-GENERATION = "_generation"  # how the names of what is seen in generation mode end
-
 
 def render(record: Record) -> str:
     """The whole page."""
@@ -94,7 +92,7 @@ def _best(record: Record) -> tuple[str, float, int] | None:
 
 
 def _analyses(record: Record) -> Iterable[str]:
-    """A section for each analysis; what is stored of both modes stands in two columns of one section."""
+    """A section for each analysis; what is stored of several modes stands in columns of one section."""
     names = record.store.names if record.store is not None else ()
     pictures: dict[str, list[Path]] = {}
     for path in record.pictures:
@@ -102,30 +100,36 @@ def _analyses(record: Record) -> Iterable[str]:
         owners = [name for name in names if path.stem == name or path.stem.startswith(f"{name}_")]
         pictures.setdefault(max(owners, key=len, default=""), []).append(path)
     order = list(SECTIONS)
-    bases = dict.fromkeys(name.removesuffix(GENERATION) for name in names)
+    bases = dict.fromkeys(_base(name) for name in names)
     for base in sorted(bases, key=lambda base: order.index(base) if base in order else len(order)):
         title = base.replace("_", " ").capitalize()
-        modes = [name for name in (base, base + GENERATION) if name in names]
-        both = [path for path in pictures.get(base, ()) if path.stem == f"{base}_modes"]
+        modes = {base + end: said for end, said in words.MODES.items() if base + end in names}
+        both = [path for path in pictures.get(base, ()) if path.stem.startswith(f"{base}_modes")]
         parts = [
             _analysis(record, name, base) + images(p for p in pictures.get(name, ()) if p not in both)
             for name in modes
         ]
-        if modes == [base]:
+        if list(modes) == [base]:
             yield section(title, images(both) + parts[0])
             continue
-        said = [words.MODES[name != base] for name in modes]
-        columns = zip(said, parts, strict=True)
+        columns = zip(modes.values(), parts, strict=True)
         columns = [
             f'<div><h3 class="mode">{name.capitalize()}</h3><p>{sentence}</p>{part}</div>'
             for (name, sentence), part in columns
         ]
-        title += f" in {said[0][0]}" if len(said) == 1 else ": training and generation mode"
+        title += f": {', '.join(name for name, _ in modes.values())}"
         yield section(title, images(both) + f'<div class="modes">{"".join(columns)}</div>')
     if pictures.get(""):
         yield section("Pictures", images(pictures[""]))
     if not set(names) - {members.NAME}:
         yield section("Analyses", "<p>No analysis has been stored yet.</p>")
+
+
+def _base(name: str) -> str:
+    """The analysis that is stored under a name, whatever the mode."""
+    for end in filter(None, words.MODES):
+        name = name.removesuffix(end)
+    return name
 
 
 def _analysis(record: Record, name: str, base: str) -> str:

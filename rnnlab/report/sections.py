@@ -22,6 +22,7 @@ from rnnlab.figures import (
     training,
 )
 from rnnlab.figures import members as distribution
+from rnnlab.figures import words as texts
 from rnnlab.report import portraits, words
 from rnnlab.report.parts import fold, plotly, table, text
 
@@ -175,14 +176,24 @@ def _fixed_points(dataset: xr.Dataset) -> str:
 def _lyapunov(dataset: xr.Dataset) -> str:
     """Exponents over epochs, how they converged, and those of the last look."""
     rows = words.describe_lyapunov(dataset.isel(epoch=-1, drop=True))
-    chaotic = sum("chaos" in row[1] for row in rows)
-    units = dataset["exponent"].attrs.get("units", "nats per time step")
+    units = text(dataset["exponent"].attrs.get("units", "nats per time step"))
+    driven = dataset.attrs.get("driven", False)
+    if driven:
+        said = (
+            "How fast two readings of the same data from states that differ a little part (above zero) or come "
+            f"together (below: the network forgets what came before), {units}"
+        )
+        count = sum("come together" in row[1] for row in rows)
+        share = f"{_share(count, len(rows), 'excerpts')} read so that what came before is forgotten"
+    else:
+        said = f"How fast nearby orbits part (above zero: chaos) or come together (below), {units}"
+        share = f"{_share(sum('chaos' in row[1] for row in rows), len(rows), 'probes')} chaotic"
+    heads = ("excerpt" if driven else "probe", "what it says", "exponents ± standard error")
     return (
-        f"<p>How fast nearby orbits part (above zero: chaos) or come together (below), {text(units)}, over "
-        f"{_looks(dataset)}; bands are two standard errors wide to either side. At the last look "
-        f"{_share(chaotic, len(rows), 'probes')} chaotic.</p>"
+        f"<p>{said}, over {_looks(dataset)}; bands are two standard errors wide to either side. "
+        f"At the last look {share}.</p>"
         f"{plotly(lyapunov.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
-        + table(("probe", "what it says", "exponents ± standard error", "Kaplan-Yorke dimension"), rows)
+        + table((*heads, "Kaplan-Yorke dimension"), rows)
     )
 
 
@@ -257,6 +268,20 @@ def _gradient_flow(dataset: xr.Dataset) -> str:
     )
 
 
+def _words(dataset: xr.Dataset) -> str:
+    """Words before the loop over epochs, and the loops of the last look as text."""
+    rows = texts.table(dataset.isel(epoch=-1, drop=True))
+    steps = dataset.attrs["steps"]
+    return (
+        f"<p>What the network says, up to {steps} words, when each likeliest word is fed back, over "
+        f"{_looks(dataset)}. A loop goes on for ever where the state itself came back, bit for bit (proven), "
+        "and most likely where states come closer from round to round (converging); else it is known to "
+        "repeat as far as the record goes.</p>"
+        f"{plotly(texts.interactive(dataset))}<h3>At epoch {int(dataset.epoch[-1])}</h3>"
+        + fold(f"all {len(rows)} loops", table(texts.HEADS, rows), len(rows))
+    )
+
+
 def _looks(dataset: xr.Dataset) -> str:
     first, last = int(dataset.epoch[0]), int(dataset.epoch[-1])
     count = dataset.sizes["epoch"]
@@ -286,6 +311,7 @@ SECTIONS: dict[str, Callable[[xr.Dataset], str]] = {
     "contraction": _contraction,
     "smoothness": _smoothness,
     "gradient_flow": _gradient_flow,
+    "words": _words,
 }
 # those that show all members of an ensemble in their own way
 TOGETHER = (members.NAME, "phase_portrait")

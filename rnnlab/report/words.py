@@ -15,15 +15,16 @@ from rnnlab.figures.looks import Looks
 ERRORS = 3.0  # standard errors from zero that decide the sign of an exponent
 SHOWN = 4  # numbers of a row
 MEMBERS = 12  # of a kind that are listed
-# the name of each mode of a network that is told in training what it should have said, and what it means
-MODES = (
-    ("training mode", "Every input is held, also what tells the network its last target."),
-    (
+# how the names of what is seen in each mode end, the name of the mode, and what it means
+MODES = {
+    "": ("input held", "Every input is held, also what tells the network its last target."),
+    "_generation": (
         "generation mode",
-        "The network is fed its own output beside the held inputs. Where that is the likeliest class, the "
-        "map jumps: derivatives hold between the jumps, and an index sum proves nothing.",
+        "The network is fed its own output beside the held inputs. Where that is the likeliest class or "
+        "word, the map jumps: derivatives hold between the jumps, and indices of fixed points prove nothing.",
     ),
-)
+    "_driven": ("driven by data", "The network reads stretches of the data, one after another."),
+}
 
 
 def describe(look: xr.Dataset) -> list[tuple[str, str, str]]:
@@ -177,8 +178,10 @@ def describe_lyapunov(look: xr.Dataset) -> list[tuple[str, str, str, str]]:
         look: One look of `rnnlab.analysis.lyapunov_spectrum`.
 
     Returns:
-        For each probe: its name, what nearby orbits do, exponents with standard errors, the Kaplan-Yorke
-        dimension. A sign counts as known from three standard errors on.
+        For each probe: its name, what nearby orbits do (of a network driven by data: two readings of the same
+        from states that differ a little), exponents with standard errors, the Kaplan-Yorke dimension. A sign
+        counts as known from three standard errors on, that of the mean over all orbits, or of each of them:
+        those on different attractors may differ by far and yet agree in this.
 
     Example:
         >>> describe_lyapunov(xr.Dataset({
@@ -192,18 +195,32 @@ def describe_lyapunov(look: xr.Dataset) -> list[tuple[str, str, str, str]]:
     value = looks.values("exponent", "mode")[0].astype(float)
     error = looks.values("standard_error", "mode", missing=np.nan)[0]
     dimension = looks.values("kaplan_yorke", missing=np.nan)[0]
+    each, own_error = (
+        looks.values(name, "sample", "mode", missing=np.nan)[0].astype(float)
+        for name in ("sample_exponent", "sample_error")
+    )
+    meaning = {True: "nearby orbits part: chaos", False: "nearby orbits come together"}
+    if look.attrs.get("driven", False):
+        meaning = {
+            True: "readings part: what came before is never forgotten",
+            False: "readings come together: what came before is forgotten",
+        }
     rows = []
     for p, name in enumerate(looks.names):
-        leading = value[p, 0] if value.shape[1] else np.nan
-        margin = ERRORS * np.nan_to_num(error[p, 0]) if value.shape[1] else 0.0
+        leading, sure = np.nan, set()
+        if value.shape[1]:
+            leading, margin = value[p, 0], ERRORS * np.nan_to_num(error[p, 0])
+            sure = {leading > 0} if abs(leading) > margin else set()
+        if not sure and each.size:
+            orbits = each[p, :, 0]
+            known = np.abs(orbits) > ERRORS * own_error[p, :, 0]
+            sure = set((orbits > 0).tolist()) if known.all() else set()
         if np.isnan(leading):
             words = "not known: the orbits diverged"
-        elif leading > margin:
-            words = "nearby orbits part: chaos"
-        elif leading < -margin:
-            words = "nearby orbits come together"
+        elif len(sure) == 2:
+            words = f"{meaning[True]}; from other states not"
         else:
-            words = "neither to within three standard errors"
+            words = meaning[bool(sure.pop())] if sure else "neither to within three standard errors"
         numbers = [
             number(v) + (f" ± {e:.1g}" if np.isfinite(e) else "")
             for v, e in zip(value[p, :SHOWN], error[p, :SHOWN], strict=True)

@@ -27,9 +27,9 @@ def dots(axes: Any) -> np.ndarray:
 
 
 def test_each_mode_has_its_panel_with_the_same_axes() -> None:
-    figure = modes(*both(), probe="ω = 1.1")
+    figure = modes(*both(), probes=["ω = 1.1"])
     told, left = figure.axes
-    assert [axes.get_title() for axes in (told, left)] == ["training mode", "generation mode"]
+    assert [axes.get_title() for axes in (told, left)] == ["input held", "generation mode"]
     assert told.get_xlim() == left.get_xlim()
     assert told.get_ylim() == left.get_ylim()
     np.testing.assert_allclose(dots(told)[:, 1], 0.1)
@@ -37,7 +37,7 @@ def test_each_mode_has_its_panel_with_the_same_axes() -> None:
     low, high = told.get_ylim()
     assert low < dots(left)[:, 1].min() < dots(left)[:, 1].max() < high
     assert [text.get_text() for text in figure.texts if "ω" in text.get_text()] == ["ω = 1.1"]
-    assert dots(modes(*both(), probe=0).axes[1])[:, 1].max() < 0.2
+    assert dots(modes(*both(), probes=[0]).axes[1])[:, 1].max() < 0.2
 
 
 def test_without_a_choice_it_is_the_input_under_which_the_modes_differ() -> None:
@@ -66,7 +66,7 @@ def test_what_has_not_settled_is_said() -> None:
 
 def test_chaos_is_drawn_as_a_picture() -> None:
     told, left = both()
-    figure = modes(told, left, probe=1, max_points=100)
+    figure = modes(told, left, probes=[1], max_points=100)
     assert not figure.axes[0].images
     assert figure.axes[1].images
 
@@ -78,7 +78,7 @@ def test_an_output_is_chosen_and_named() -> None:
         )
         for d in both()
     ]
-    figure = modes(*pair, observable="b")
+    figure = modes(*pair, observables=["b"])
     assert dots(figure.axes[0])[:, 1].min() > 4
     assert "ω = 1.1 → b" in [text.get_text() for text in figure.texts]
 
@@ -86,7 +86,7 @@ def test_an_output_is_chosen_and_named() -> None:
 def test_a_probe_that_one_of_them_lacks_is_one_clear_line() -> None:
     told, left = both()
     with pytest.raises(ValueError, match=r"probe='ω = 1\.1' is not there") as caught:
-        modes(told, left.isel(probe=[0, 2]), probe=1)
+        modes(told, left.isel(probe=[0, 2]), probes=[1])
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="needs a parameter axis"):
         modes(told.isel(epoch=0), left)
