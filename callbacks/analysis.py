@@ -145,7 +145,7 @@ class AnalysisCallback(pl.Callback):
             raise ValueError("generation and driven are not possible at once: take two callbacks.")
         if driven and self.maps_only:
             raise ValueError(
-                f"driven=true is not possible with {type(self).__name__}, which looks at a map that stays the "
+                f"driven=true is not possible with {type(self).__name__}, which looks at maps that stay the "
                 "same: take Lyapunov."
             )
         self._base, self.generates, self.driven = name, bool(generation), driven

@@ -43,6 +43,8 @@ class Words(AnalysisCallback):
         ValueError: An option is out of range; when training starts, the task has no symbols.
     """
 
+    maps_only = True
+
     def __init__(
         self,
         *,

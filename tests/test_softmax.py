@@ -197,36 +197,42 @@ def test_float32_is_good_to_its_rounding(chunks_of):
         assert (a - b).norm() < 2e-6 * b.norm()
 
 
+def in_bfloat16(*inputs):
+    with torch.autocast("cpu", torch.bfloat16):
+        return cross_entropy_sum(*inputs)
+
+
 @pytest.mark.parametrize("grad", [True, False])
 def test_autocast_multiplies_in_its_type_and_sums_in_float32(chunks_of, grad):
     chunks_of(64, 400)
     features, weight, bias, targets = problem(1000, 800, 20, size=0.5, dtype=torch.float32)
     inputs = features, weight, bias
     exact = naive(*inputs, targets)
-    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
-        ours = cross_entropy_sum(*inputs, targets)
+    with torch.set_grad_enabled(grad):
+        ours = in_bfloat16(*inputs, targets)
     assert ours.dtype == torch.float32
     # bfloat16 rounds by 2^-9; errors of a thousand losses average out
     assert ours.item() == pytest.approx(exact.item(), rel=1e-3)
     assert ours.item() != pytest.approx(exact.item(), rel=1e-7)
     if grad:
-        for a, b in zip(gradients(ours, *inputs), gradients(exact, *inputs), strict=True):
+        found = gradients(ours, *inputs)
+        for a, b in zip(found, gradients(exact, *inputs), strict=True):
             assert a.dtype == torch.float32
             assert (a - b).norm() < 2**-6 * b.norm()
+        # chunks are added up in float32: a sum of bfloat16 numbers that is none itself
+        assert not torch.equal(found[1], found[1].bfloat16().float())
 
 
 def test_autocast_of_features_that_are_bfloat16_already():
     features, weight, bias, targets = problem(100, 80, 20, size=0.5, dtype=torch.float32)
     half = features.detach().bfloat16().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        total = cross_entropy_sum(half, weight, bias, targets)
+    total = in_bfloat16(half, weight, bias, targets)
     assert [g.dtype for g in gradients(total, half, weight)] == [torch.bfloat16, torch.float32]
 
 
 def test_autocast_leaves_float64_alone():
     inputs = problem(9, 7, 3)
-    with torch.autocast("cpu", torch.bfloat16):
-        ours = cross_entropy_sum(*inputs)
+    ours = in_bfloat16(*inputs)
     torch.testing.assert_close(ours, naive(*inputs))
 
 

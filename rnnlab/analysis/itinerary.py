@@ -196,9 +196,7 @@ def _follow(system: Any, x: Tensor, steps: int) -> _Record:
     for time in range(steps + 1):
         diverged |= ~x.isfinite().all(-1).flatten()
         if time:
-            back = (
-                (x.view(torch.int64) == kept.view(torch.int64)).all(-1).flatten() & (period == 0) & ~diverged
-            )
+            back = (x.view(torch.int64) == kept.view(torch.int64)).all(-1).flatten() & (period == 0)
             since[back], period[back] = kept_at, time - kept_at
         if time == steps or bool(((period > 0) | diverged).all()):
             break

@@ -28,6 +28,7 @@ KINDS = {
     "undecided": "#b0b0b0",
     "diverged": "#555555",
 }
+NUMBERS, TEXTS = ("kind", "transient", "period"), ("loop", "opening")
 HEADS = ("first word", "from state", "words before", "period", "verdict", "the loop")
 MEANINGS = "proven: the state came back  ·  converging: states run into a cycle  ·  repeating: only words do"
 MOST = 40  # rows of the table
@@ -58,10 +59,6 @@ class Texts(NamedTuple):
         return {name: share for name, share in found.items() if share.any()}
 
 
-def _looks(dataset: xr.Dataset, probes: Sequence[Any] | None = None, *more: str) -> Looks:
-    return Looks.of(dataset, "words", ("kind", "transient", "period", *more)).pick(probes)
-
-
 @style.styled
 def over_epochs(dataset: xr.Dataset, *, probes: Sequence[Any] | None = None) -> Figure:
     """How many words are said before the loop and how long it is, one panel a first word.
@@ -83,7 +80,7 @@ def over_epochs(dataset: xr.Dataset, *, probes: Sequence[Any] | None = None) -> 
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    looks = _looks(dataset, probes)
+    looks = Looks.of(dataset, "words", NUMBERS).pick(probes)
     found, edges = Texts.of(looks), looks.edges()
     shares = found.shares()
     marks: dict[str, dict[str, Any]] = {
@@ -148,7 +145,7 @@ def table(look: xr.Dataset) -> list[tuple[str, ...]]:
     Raises:
         ValueError: The dataset lacks a variable.
     """
-    looks = Looks.of(look.expand_dims("look"), "words", ("kind", "transient", "period", "loop", "opening"))
+    looks = Looks.of(look.expand_dims("look"), "words", (*NUMBERS, *TEXTS))
     found = Texts.of(looks)
     loop, opening = (looks.values(name, "sample")[0].astype(str) for name in ("loop", "opening"))
     rows = []
@@ -195,7 +192,7 @@ def loops(dataset: xr.Dataset) -> Figure:
     Raises:
         ValueError: The dataset lacks one of them, or the parameter axis.
     """
-    looks = _looks(dataset, None, "loop", "opening")
+    looks = Looks.of(dataset, "words", (*NUMBERS, *TEXTS))
     rows = table(looks.data.isel({looks.name: -1}, drop=True))
     left_out = len(rows) - MOST
     cells = [[_lines(cell, i) for i, cell in enumerate(row)] for row in rows[:MOST]]
@@ -268,7 +265,7 @@ def interactive(dataset: xr.Dataset) -> PlotlyFigure:
     Raises:
         ValueError: The dataset lacks one of them, or the parameter axis.
     """
-    looks = Looks.of(dataset, "words", ("kind", "transient", "period", "loop", "opening"))
+    looks = Looks.of(dataset, "words", (*NUMBERS, *TEXTS))
     found = Texts.of(looks)
     loop, opening = (looks.values(name, "sample").astype(str) for name in ("loop", "opening"))
     drawing = OneAtATime(looks.names)

@@ -180,8 +180,8 @@ def _lyapunov(dataset: xr.Dataset) -> str:
     driven = dataset.attrs.get("driven", False)
     if driven:
         said = (
-            "How fast two readings of the same data from states that differ a little part (above zero) or come "
-            f"together (below: the network forgets what came before), {units}"
+            "How fast two readings of the same data from states that differ a little part (above zero) or "
+            f"come together (below: the network forgets what came before), {units}"
         )
         count = sum("come together" in row[1] for row in rows)
         share = f"{_share(count, len(rows), 'excerpts')} read so that what came before is forgotten"

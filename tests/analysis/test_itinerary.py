@@ -310,6 +310,8 @@ def test_what_diverges_is_said_and_disturbs_no_other():
     assert found.symbol.values[0].tolist() == (last + 1) * [1] + (1200 - last - 1) * [-1]
     assert found.period.values.tolist() == [0, 1]
     assert found.transient.values.tolist() == [-1, 2]
+    alone = itinerary(system, column(11), steps=1200)
+    np.testing.assert_array_equal(alone.symbol[0], found.symbol[0])
 
 
 def test_probes_together_are_probes_alone():
