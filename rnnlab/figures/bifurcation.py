@@ -210,7 +210,7 @@ def interactive(dataset: xr.Dataset, *, observable: Any = None, max_points: int 
         hover = f"{orbits.name} %{{x}}<br>y = %{{y:.4g}}"
         dots = {"mode": "markers", "visible": number == 0, "showlegend": False}
         marker = {
-            "size": 2.5 if len(orbits.at) <= 60 else 1.6,
+            "size": 4 if len(orbits.at) <= 30 else 2.5 if len(orbits.at) <= 60 else 1.6,
             "color": points.at.astype(np.float32),
             "colorscale": "Viridis",
             "reversescale": True,
@@ -232,7 +232,7 @@ def interactive(dataset: xr.Dataset, *, observable: Any = None, max_points: int 
             figure.add_scatter(  # not with WebGL, of which a page may have little
                 x=flat.at[flat.settled == good],
                 y=flat.y[flat.settled == good].astype(np.float32),
-                marker={"size": 2.5, "color": colour},
+                marker={"size": 5 if len(orbits.at) <= 30 else 2.5, "color": colour},
                 hovertemplate=f"{hover}<extra>{said}</extra>",
                 name=said,
                 **{**dots, "showlegend": not orbits.settled.all()},

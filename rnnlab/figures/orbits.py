@@ -171,8 +171,14 @@ def axis_names(array: xr.DataArray, dim: str) -> list[str]:
 
 
 def position(names: list[str], choice: Any, what: str) -> int:
+    """Where a name stands, or a position counted from 0; whole numbers are positions, "1" may be a word.
+
+    Example:
+        >>> position(["1", "0"], 1, "word"), position(["1", "0"], "1", "word")
+        (1, 0)
+    """
     if isinstance(choice, int | np.integer) and -len(names) <= choice < len(names):
-        return int(choice) % len(names)  # though a word may be called "1"
+        return int(choice) % len(names)
     if str(choice) in names:
         return names.index(str(choice))
     raise ValueError(f"{what}={choice!r} is not there: choose a position or one of {', '.join(names)}.")

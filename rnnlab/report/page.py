@@ -118,7 +118,9 @@ def _analyses(record: Record) -> Iterable[str]:
             for (name, sentence), part in columns
         ]
         title += f": {', '.join(name for name, _ in modes.values())}"
-        yield section(title, images(both) + f'<div class="modes">{"".join(columns)}</div>')
+        # how many is said beforehand: plots take the width that is there when they are read
+        kind = "modes three" if len(columns) == 3 else "modes"
+        yield section(title, images(both) + f'<div class="{kind}">{"".join(columns)}</div>')
     if pictures.get(""):
         yield section("Pictures", images(pictures[""]))
     if not set(names) - {members.NAME}:

@@ -148,6 +148,7 @@ figure { margin: 1rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
 .plot { margin: .5rem 0; }
 .modes { --wide: min(1660px, 100vw - 3rem); width: var(--wide); margin-left: calc(50% - var(--wide) / 2);
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 0 2rem; }
+  display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; }
 @media (max-width: 1000px) { .modes { grid-template-columns: minmax(0, 1fr); } }
+@media (min-width: 1001px) { .modes.three { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 """

@@ -17,11 +17,12 @@ SHOWN = 4  # numbers of a row
 MEMBERS = 12  # of a kind that are listed
 # how the names of what is seen in each mode end, the name of the mode, and what it means
 MODES = {
-    "": ("input held", "Every input is held, also what tells the network its last target."),
+    "": ("input held", "Every input is held; where one tells the network its last target, that too."),
     "_generation": (
         "generation mode",
-        "The network is fed its own output beside the held inputs. Where that is the likeliest class or "
-        "word, the map jumps: derivatives hold between the jumps, and indices of fixed points prove nothing.",
+        "The network is fed its own output: beside the held inputs, or, where these are words, its likeliest "
+        "word after the held one. Where the likeliest is taken the map jumps: derivatives hold between the "
+        "jumps, and indices of fixed points prove nothing.",
     ),
     "_driven": ("driven by data", "The network reads stretches of the data, one after another."),
 }
