@@ -118,6 +118,7 @@ class TokenCrossEntropy:
         ValueError: `reduction` is something else.
 
     Example:
+        >>> import torch
         >>> nothing = LinearOutputs(torch.zeros(4, 2, 3), torch.zeros(8, 3), None)
         >>> scores = TokenCrossEntropy()(nothing, torch.tensor([[1, 2], [3, 4], [5, 6], [7, -100]]))
         >>> round(scores["loss"].exp().item(), 4), scores["weight"].item()

