@@ -104,11 +104,13 @@ def interactive(metrics: pd.DataFrame, baselines: Mapping[str, float] | None = N
                 row=row,
                 col=1,
             )
-        for value in panel.baselines.values():
+        several = len(panel.baselines) > 1
+        for i, (name, value) in enumerate(panel.baselines.items()):
             figure.add_hline(
                 value,
                 line={"color": "#7a7a7a", "dash": "dash", "width": 1.2},
-                annotation_text=f"baseline {value:.4g}",
+                annotation_text=f"{name if several else ''} baseline {value:.4g}".strip(),
+                annotation_position=("top right", "top left", "bottom right")[i % 3],  # they may lie close
                 row=row,  # type: ignore[arg-type]
                 col=1,  # type: ignore[arg-type]
             )

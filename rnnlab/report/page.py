@@ -174,7 +174,7 @@ def _timings(record: Record) -> str:
 
 
 def _origin(record: Record) -> str:
-    shown = {"state", "started", "ended", "error", "timings", "baselines"}
+    shown = {"state", "started", "ended", "error", "timings", "baselines", "shape"}
     rows = [("started", record.status["started"])] if record.status.get("started") else []
     for key, value in record.status.items():
         if key not in shown and value is not None:
