@@ -36,8 +36,8 @@ class RecurrentModel(nn.Module):
         tied: Outputs are compared with the vectors of the words: one matrix serves as embedding and readout.
 
     Raises:
-        ValueError: A size is below 1, `dropout` not in [0, 1), `input_norm` neither 1 nor infinity, or
-            options of symbols are given for vectors.
+        ValueError: A size is below 1, `dropout` not in [0, 1), `input_norm` neither 1 nor infinity, options
+            of symbols are given for vectors, or an `encoder` for symbols.
 
     References:
         Press, Wolf, "Using the output embedding to improve language models", EACL 2017: tied weights.
@@ -84,6 +84,11 @@ class RecurrentModel(nn.Module):
             raise ValueError(
                 f"tied={tied}, embedding_size={embedding_size} is not possible: the inputs of this task are "
                 "vectors and need no embedding. Leave both out."
+            )
+        if symbols and encoder is not None:
+            raise ValueError(
+                f"a {type(encoder).__name__} as encoder is not possible: the inputs of this task are "
+                "symbols, which get an embedding of their own. Leave encoder out."
             )
         width = input_size
         if symbols:

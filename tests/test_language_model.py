@@ -104,6 +104,10 @@ def test_tied_weights_stay_one(change):
         ({"tied": True, "embedding_size": 5}, "the embedding is 11 x 5, the readout 11 x 6"),
         ({"symbols": False, "tied": True}, "tied=True, embedding_size=None is not possible"),
         ({"symbols": False, "embedding_size": 3}, "embedding_size=3 is not possible"),
+        (
+            {"encoder": torch.nn.Linear(11, 6)},
+            "a Linear as encoder is not possible: the inputs .* are symbols",
+        ),
     ],
 )
 def test_what_is_not_possible(options, message):
