@@ -91,7 +91,7 @@ def job(cfg: DictConfig) -> float | None:
     from rnnlab.cli import remember_failure
 
     with remember_failure():
-        from rnnlab.runs import claim
+        from rnnlab.jobs import claim
 
         return run(*claim(cfg))
     return None
@@ -103,7 +103,7 @@ def main() -> None:
 
     with one_line_errors():
         if parent := os.environ.get("RNNLAB_CHILD_OF"):
-            from rnnlab.runs import restore
+            from rnnlab.jobs import restore
 
             run(*restore(OmegaConf.load(Path(parent) / "config.yaml")))
         else:

@@ -57,6 +57,7 @@ FORBIDDEN = {
     "rnnlab/objectives.py": ("rnnlab.", "pytorch_lightning", "hydra"),
     "rnnlab/task.py": ("rnnlab.model", "rnnlab.learner", "hydra"),
     "rnnlab/learner.py": ("hydra", "rnnlab.analysis", "rnnlab.store", "rnnlab.figures", "rnnlab.systems"),
+    "rnnlab/jobs.py": ("torch", "pytorch_lightning"),
     "rnnlab/runs.py": (),
     "rnnlab/cli.py": (),
     "rnnlab/": ("hydra",),
