@@ -8,12 +8,14 @@ The whole story of a run stands in `run`; `python train.py --help` lists what ca
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from omegaconf import OmegaConf
+
+from rnnlab import jobs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,7 +40,7 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
     from callbacks import Checkpoints, Progress
     from rnnlab.checkpoints import AtomicCheckpointIO, check_fits
     from rnnlab.cli import quiet
-    from rnnlab.distributed import launching
+    from rnnlab.distributed import environment, leave
     from rnnlab.ensemble import Ensemble
     from rnnlab.loggers import MetricsCSV
     from rnnlab.memory import keep_freed_memory
@@ -74,40 +76,40 @@ def run(cfg: DictConfig, ckpt_path: Path | None = None) -> float:
         callbacks=[*looks, *progress, checkpoints],
         logger=loggers,
         default_root_dir=str(run_dir),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *environment()],
     )
 
-    with RunRecord(cfg, trainer, task) as record, launching(str(run_dir)):
+    with RunRecord(cfg, trainer, task) as record:
         trainer.fit(learner, datamodule=task, ckpt_path=ckpt_path and str(ckpt_path))
         if task.has_test_data:
             trainer.test(learner, datamodule=task, ckpt_path=str(run_dir / "checkpoints" / "best.ckpt"))
+        record.best = checkpoints.best
     record.say()
+    leave()
     return checkpoints.best
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def job(cfg: DictConfig) -> float | None:
     """One job: the only one, or one of a sweep."""
-    from rnnlab.cli import remember_failure
-
-    with remember_failure():
-        from rnnlab.jobs import claim
-
-        return run(*claim(cfg))
-    return None
+    return jobs.perform(cfg, run, __file__)
 
 
 def main() -> None:
     """The command line: `python train.py ...` or `rnnlab-train ...`."""
-    from rnnlab.cli import one_line_errors
+    from rnnlab.cli import name_sweep, one_line_errors
+    from rnnlab.ledger import LAUNCH
+    from rnnlab.overview import overview
 
     with one_line_errors():
-        if parent := os.environ.get("RNNLAB_CHILD_OF"):
-            from rnnlab.jobs import restore
+        if LAUNCH in os.environ:
+            from rnnlab.distributed import rank_config
 
-            run(*restore(OmegaConf.load(Path(parent) / "config.yaml")))
+            run(*jobs.restore(rank_config()))
         else:
-            job()
+            sys.argv[1:] = name_sweep(sys.argv[1:])
+            with overview():
+                job()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 import os
 import re
@@ -16,38 +17,31 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-_FAILURES: list[str] = []  # of a sweep's jobs
 _ERRORS: list[Exception] = []  # of a single run
 _WISHES: list[str | None] = []  # HYDRA_FULL_ERROR as the person set it
 
 
+class SweepError(RuntimeError):
+    """Jobs of a sweep failed; says which, and why, on one line each."""
+
+
 @contextmanager
 def remember_failure() -> Iterator[None]:
-    """Around one job: keeps what went wrong for the end, and leaves no empty run directory.
+    """Around a single run: keeps what went wrong for the end, as Hydra would add lines of its own.
 
-    A sweep is told of a failing job by the exception; for a single run Hydra would add lines of its own.
+    No empty run directory is left.
     """
-    wish = _show_tracebacks(
-        _WISHES[-1] if _WISHES else None
-    )  # what the person set is what child processes see
+    # what the person set is what child processes see
+    wish = _show_tracebacks(_WISHES[-1] if _WISHES else None)
     try:
         yield
     except Exception as error:
-        hydra_config = HydraConfig.get()
-        sweeping = hydra_config.mode == RunMode.MULTIRUN
-        if sweeping:
-            overrides = " ".join(hydra_config.overrides.task)
-            _FAILURES.append(f"job {hydra_config.job.num} ({overrides}): {one_line(error)}")
-            print(f"failed: {_FAILURES[-1]}", file=sys.stderr, flush=True)
-        folder = Path(hydra_config.runtime.output_dir)
+        folder = Path(HydraConfig.get().runtime.output_dir)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        if sweeping:
-            raise
         _ERRORS.append(error)
     finally:
         _show_tracebacks(wish)
@@ -55,14 +49,14 @@ def remember_failure() -> Iterator[None]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns an exception into one line and exit code 1; HYDRA_FULL_ERROR=1 shows the traceback."""
+    """Turns an exception into one line and exit code 1; HYDRA_FULL_ERROR=1 shows the traceback.
+
+    A rank's process hands the line to the one that started it.
+    """
     wish = _show_tracebacks("1")  # Hydra is to raise what went wrong, not to print it its own way
     _WISHES.append(wish)
-    _FAILURES.clear()
     _ERRORS.clear()
     wants_traceback = wish not in (None, "", "0")
-    rank = os.environ.get("LOCAL_RANK", "0")
-    label = "error" if rank == "0" else f"error on rank {rank}"
     try:
         yield
         if _ERRORS:
@@ -75,18 +69,22 @@ def one_line_errors() -> Iterator[None]:
         sys.stdout = None
         sys.exit(1)
     except Exception as error:
+        line = one_line(error)
+        handed_over = "RNNLAB_LAUNCH" in os.environ and _hand_over(line)
         if wants_traceback:
             raise
-        if len(_FAILURES) > 1:
-            lines = "\n".join(f"  {failure}" for failure in _FAILURES)
-            print(
-                f"{label}: {len(_FAILURES)} jobs failed; the others are complete.\n{lines}", file=sys.stderr
-            )
-        else:
-            print(f"{label}: {_FAILURES[0] if _FAILURES else one_line(error)}", file=sys.stderr)
+        if not handed_over:
+            rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+            print(f"error{f' on rank {rank}' if rank != '0' else ''}: {line}", file=sys.stderr)
         sys.exit(1)
     finally:
         _show_tracebacks(_WISHES.pop())
+
+
+def _hand_over(line: str) -> bool:
+    from rnnlab.distributed import tell_launcher
+
+    return tell_launcher(line)
 
 
 def _show_tracebacks(value: str | None) -> str | None:
@@ -100,6 +98,8 @@ def _show_tracebacks(value: str | None) -> str | None:
 def one_line(error: BaseException) -> str:
     """What went wrong and what to do, on one line."""
     text = str(error)
+    if isinstance(error, SweepError):
+        return text
     if option := re.search(r"Could not (?:find|load) '([\w/]+)/([\w.-]+)'", text):
         group, _, given = f"{option.group(1)}/{option.group(2)}".partition("/")
         return _unknown(f"{group}={given}", given, _options(group), "option", f"{group}=")
@@ -181,4 +181,29 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
+
+
+def name_sweep(arguments: list[str]) -> list[str]:
+    """The command line of a sweep with a directory that is the same for the same command.
+
+    Args:
+        arguments: The command line, without the program.
+
+    Returns:
+        The same, with `hydra.sweep.dir` added where none is given: words that say what is swept, and six
+        digits of everything that tells it from another sweep. Which launcher is to work at it does not.
+
+    Example:
+        >>> name_sweep(["-m", "model=lstm,ornn", "seed=1,2", "launcher=joblib"])[-1]
+        'hydra.sweep.dir=sweeps/model.lstm.ornn_seed.1.2-8dba67'
+    """
+    if not {"-m", "--multirun"} & set(arguments) or any(a.startswith("hydra.sweep.dir=") for a in arguments):
+        return arguments
+    aside = re.compile(r"-m$|--multirun$|launcher=|hydra\.launcher\.|logger|threads=")
+    telling = sorted(argument for argument in arguments if not aside.match(argument))
+    digits = hashlib.sha256("\n".join(telling).encode()).hexdigest()[:6]
+    chosen = [a for a in telling if a.startswith("sweep=")] or [a for a in telling if "," in a or "(" in a]
+    words = [re.sub(r"[^\w-]+", ".", word.removeprefix("sweep=")).strip(".") for word in chosen]
+    return [*arguments, f"hydra.sweep.dir=sweeps/{'_'.join(words)[:80] or 'sweep'}-{digits}"]

@@ -1,24 +1,33 @@
-"""Many processes: sharing out analyses, and a DDP strategy that needs no command line."""
+"""Many processes: sharing out analyses, and starting one process a rank without a command line."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import xarray as xr
-from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from rnnlab.labelled import concatenate
+from rnnlab.ledger import LAUNCH
 
-CHILD = "RNNLAB_CHILD_OF"  # in a child process: the run directory whose config.yaml it is to run
-_CHILDREN: list[subprocess.Popen[bytes]] = []
-_LAUNCH_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", CHILD)
+PATIENCE = 20.0  # seconds that the other ranks get to end by themselves when one has failed
+MERCY = 10.0  # seconds between asking a process to end and ending it
+LAG = 120.0  # seconds that other ranks may go on after rank zero has finished
 
 
 def shard(length: int, rank: int, world_size: int) -> slice:
@@ -48,81 +57,233 @@ def gather(dataset: xr.Dataset | None, dim: str) -> xr.Dataset | None:
     return concatenate([part for part in parts if part is not None], dim)
 
 
-class _ConfigLauncher(_SubprocessScriptLauncher):
-    """Starts the other processes on the config that the run directory holds, with no arguments."""
-
-    def _call_children_scripts(self) -> None:
-        self._check_can_spawn_children()
-        if CHILD not in os.environ:
-            raise RuntimeError(
-                f"{CHILD} is not set: train within launching(run_dir), whose config children run."
-            )
-        environment = self.cluster_environment
-        os.environ |= {
-            "MASTER_ADDR": environment.main_address,
-            "MASTER_PORT": str(environment.main_port),
-            "NODE_RANK": str(environment.node_rank()),
-            "LOCAL_RANK": str(environment.local_rank()),
-            "WORLD_SIZE": str(self.num_processes * self.num_nodes),
-        }
-        self.procs = []
-        _CHILDREN.clear()
-        script = getattr(sys.modules["__main__"], "__file__", None)
-        if script is None:
-            raise RuntimeError(
-                "Several processes need a script to start: run train.py, not an interactive session."
-            )
-        for local_rank in range(1, self.num_processes):
-            env = os.environ | {"LOCAL_RANK": str(local_rank)}
-            self.procs.append(subprocess.Popen([sys.executable, script], env=env))
-        _CHILDREN.extend(self.procs)
+class RankError(RuntimeError):
+    """A process of several died; says which, and why."""
 
 
-class DDP(DDPStrategy):
-    """Data-parallel training whose child processes run on rank zero's resolved config.
+def from_outside() -> bool:
+    """Whether something else has made the processes of this run: torchrun, SLURM with several tasks, ours."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
-    Lightning's own strategy repeats the command line, which under a sweep would start the sweep again in
-    every child. Here a child is the same script with no arguments and `RNNLAB_CHILD_OF` set to the run
-    directory. Where torchrun or SLURM made the processes, none is started.
+
+def processes(trainer: DictConfig) -> int:
+    """How many processes this one is to start for a trainer's config; 0 where it trains by itself.
+
+    Args:
+        trainer: `strategy`, `devices`, `accelerator` and `num_nodes` of Lightning's Trainer.
+
+    Raises:
+        ValueError: There are not so many devices, or several machines and nobody who starts processes there.
     """
+    if trainer.strategy == "auto" or from_outside():
+        return 0
+    if trainer.get("num_nodes", 1) != 1:
+        raise ValueError(
+            f"trainer.num_nodes={trainer.num_nodes} is not possible by itself: start train.py on each "
+            "machine by torchrun, or as a job of SLURM with a task for each device."
+        )
+    devices, on_cpu = trainer.devices, trainer.accelerator == "cpu"
+    if not on_cpu:
+        there = CUDAAccelerator.auto_device_count()
+        on_cpu = there == 0 and trainer.accelerator == "auto"
+        if not on_cpu:
+            wanted = there if devices in ("auto", -1, "-1") else devices
+            ids = CUDAAccelerator.parse_devices(wanted) if there >= _most(wanted) else None
+            if not ids:
+                found = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
+                raise ValueError(f"trainer.devices={devices} is not possible: there {found} here.")
+            return len(ids)
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ValueError(
+            f"trainer.devices={devices} is not possible on the CPU: give a whole number of processes, "
+            "at least 1."
+        )
+    return devices
 
-    def _configure_launcher(self) -> None:
-        assert self.cluster_environment is not None
-        if not self.cluster_environment.creates_processes_externally:
-            self._launcher = _ConfigLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+def _most(devices: Any) -> int:
+    """The least number of devices that have to be there for these."""
+    if OmegaConf.is_list(devices):
+        return max(map(int, devices), default=-1) + 1
+    return int(devices) if str(devices).isdigit() else 1
+
+
+def environment() -> list[LightningEnvironment]:
+    """What tells Lightning that the processes are ours, where it would take them for SLURM's."""
+    alone_in_slurm = os.environ.get("SLURM_NTASKS") == "1" and "LOCAL_RANK" not in os.environ
+    return [LightningEnvironment()] if LAUNCH in os.environ or alone_in_slurm else []
+
+
+def launch(cfg: DictConfig, script: str | Path, number: int, *, keep: Iterable[int] = ()) -> None:
+    """Run one job in `number` processes on this machine, one a rank, and watch over them to the end.
+
+    Each is `python script` with `RNNLAB_LAUNCH` set to a folder that holds the config: no arguments and no
+    Hydra, so it is the same alone and within a sweep, whatever started this process. This one trains nothing
+    and its environment stays as it is. Ctrl-C and SIGTERM are handed on. When this process is killed, the
+    ranks end themselves.
+
+    Args:
+        cfg: Resolved config.
+        script: The script, which calls `rank_config`.
+        number: How many processes.
+        keep: Descriptors of files that ranks keep open.
+
+    Raises:
+        RankError: A rank has failed or was killed. The others were ended.
+        ValueError: All ranks refused the config for the same reason.
+        SystemExit: The ranks were told to stop, and have.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="rnnlab-"))
+    ranks: list[subprocess.Popen[bytes]] = []
+    try:
+        OmegaConf.save(cfg, folder / "config.yaml")
+        (folder / "parent").write_text(str(os.getpid()))
+        env = os.environ | {
+            LAUNCH: str(folder),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            "NODE_RANK": "0",
+            "WORLD_SIZE": str(number),
+        }
+        with _handing_on(ranks) as stopped:
+            for rank in range(number):
+                ranks.append(
+                    subprocess.Popen(
+                        [sys.executable, str(script)],
+                        env=env | {"LOCAL_RANK": str(rank)},
+                        pass_fds=tuple(keep),
+                        process_group=0,
+                    )
+                )
+            failed = _watch(ranks)
+        if stopped:
+            raise SystemExit(128 + signal.SIGTERM if signal.SIGTERM in stopped else 1)
+        if failed is not None:
+            raise _told(failed, ranks, folder)
+    finally:
+        _end(ranks)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager
-def launching(run_dir: str, *, patience: float = 30.0) -> Iterator[None]:
-    """Within it, `DDP` may start child processes on `run_dir`; afterwards nothing of it is left.
+def _handing_on(ranks: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Within it the signals that ask to stop go to the ranks; gives those that came."""
+    came: list[int] = []
 
-    Args:
-        run_dir: The directory whose `config.yaml` the children run.
-        patience: Seconds that children get to end by themselves; after an error they get none.
-    """
-    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in _LAUNCH_VARIABLES}
-    os.environ[CHILD] = run_dir
-    failed = True
+    def hand_on(number: int, frame: object) -> None:
+        came.append(number)
+        for process in ranks:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
-        failed = False
+        yield came
     finally:
-        if failed:
-            for child in _CHILDREN:
-                child.terminate()
-        elif dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-        for child in _CHILDREN:
-            try:
-                child.wait(timeout=5.0 if failed else patience)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        _CHILDREN.clear()
-        if failed and dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(ranks: list[subprocess.Popen[bytes]]) -> int | None:
+    """Wait until all have ended; the first rank that failed, if one has, with all ended by then."""
+    deadline = None
+    while True:
+        codes = [process.poll() for process in ranks]
+        bad = [rank for rank, code in enumerate(codes) if code]
+        if bad:
+            # of several seen at once the one that was killed is the cause
+            first = min(bad, key=lambda rank: ((codes[rank] or 0) > 0, rank))
+            _wait(ranks, PATIENCE)
+            return first
+        if None not in codes:
+            return None
+        if codes[0] == 0:
+            deadline = deadline or time.monotonic() + LAG
+            if time.monotonic() > deadline:
+                return codes.index(None)
+        time.sleep(0.02)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(process.poll() is None for process in ranks):
+        time.sleep(0.02)
+
+
+def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """Nothing of them is left afterwards, neither what they have started themselves."""
+    if any(process.poll() is None for process in ranks):
+        for process in ranks:
+            if process.poll() is None:
+                process.terminate()
+        _wait(ranks, MERCY)
+    for process in ranks:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _told(first: int, ranks: list[subprocess.Popen[bytes]], folder: Path) -> Exception:
+    """The one error of all ranks."""
+    said = [_read(folder / f"rank{rank}") for rank in range(len(ranks))]
+    if said[first] and all(text == said[first] for text in said):
+        return ValueError(said[first])
+    code = ranks[first].poll()
+    if code is None:
+        how = f"has not ended {LAG:.0f} s after rank 0"
+    elif said[first]:
+        how = f"failed: {said[first]}"
+    elif code < 0:
+        how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    else:
+        how = f"ended with exit code {code}"
+    return RankError(f"rank {first} of {len(ranks)} {how}")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def rank_config() -> DictConfig | None:
+    """In a process that `launch` has started: the config to run. It ends when its parent is gone."""
+    if LAUNCH not in os.environ:
+        return None
+    folder = Path(os.environ[LAUNCH])
+    threading.Thread(target=_follow, args=(int((folder / "parent").read_text()), folder), daemon=True).start()
+    cfg = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def _follow(parent: int, folder: Path) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def tell_launcher(error: str) -> bool:
+    """In a process that `launch` has started: hand over what went wrong; False elsewhere."""
+    if LAUNCH not in os.environ:
+        return False
+    path = Path(os.environ[LAUNCH]) / f"rank{os.environ['LOCAL_RANK']}"
+    try:
+        path.write_text(error, encoding="utf-8")
+    except OSError:  # the launcher is gone
+        return False
+    return True
+
+
+def leave() -> None:
+    """Take this process out of its group, at the end of a job that went well."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

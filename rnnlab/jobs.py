@@ -1,14 +1,210 @@
-"""What a job runs, and where: decided before anything is written."""
+"""What a job runs, and where: the only one, or one of a sweep that may be started again."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from rnnlab.cli import one_line, remember_failure
+from rnnlab.ledger import LOG, Ledger, logged, now, publish
+
+# what a job is called within Hydra's own config: see `job_name`
+RESOLVER = "job_name"
+# what changes no result of a job
+_ASIDE = ("hydra", "run_dir", "ckpt_path", "threads", "logger")
+Run = Callable[[DictConfig, Path | None], float]
+
+
+def perform(cfg: DictConfig, run: Run, script: str | Path) -> float | None:
+    """Do a job of Hydra's: the only one, or one of a sweep.
+
+    A job of a sweep has a directory by its config (`job_name`), so the same command again finds what was
+    done: a finished job answers with its best value, any other goes on from its last checkpoint, or begins
+    anew. Its output goes to `log.txt` there, how it stands to the sweep's `rnnlab.ledger.Ledger`.
+
+    Args:
+        cfg: Composed config, unresolved.
+        run: Trains, from a resolved config and the checkpoint to go on from, and returns the best value.
+        script: What each rank's process runs where there are to be several.
+
+    Returns:
+        The best value of `checkpoint.monitor`; NaN of a job of a sweep that failed, which the sweep tells of at
+        the end (`rnnlab.overview`); None where a single run failed, which `one_line_errors` tells.
+    """
+    with _own_environment():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _perform_one_of_many(cfg, run, script)
+        with remember_failure():
+            return _dispatch(*claim(cfg), run, script)
+    return None
+
+
+def _perform_one_of_many(cfg: DictConfig, run: Run, script: str | Path) -> float:
+    context = HydraConfig.get()
+    folder = Path(context.runtime.output_dir).resolve()
+    number, overrides = context.job.num, list(context.overrides.task)
+    ledger = Ledger(context.sweep.dir)
+    facts = {"job": number, "overrides": overrides}
+    leads = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"  # of ranks made by others
+    entry = {"run": folder.name, "overrides": overrides, "error": None, "started": now(), "ended": None}
+    state, error = "stopped", None
+    if leads:
+        ledger.write(number, state="running", **entry)
+    lock = locked(folder) if leads else nullcontext(())
+    try:
+        with lock as descriptors, logged(folder / LOG, f"job {number}: {' '.join(overrides)}"):
+            try:
+                known = finished(folder, cfg)
+                if known is not None:
+                    state = "skipped"
+                    print("finished before: nothing to do")
+                    return known
+                resolved, checkpoint = claim(cfg)
+                best = _dispatch(resolved, checkpoint, run, script, descriptors)
+                state = "finished"
+                return best
+            except Exception as problem:
+                traceback.print_exc()
+                state, error = "failed", one_line(problem)
+                return math.nan
+            finally:
+                if leads and state != "skipped":
+                    _amend(folder, cfg, facts | ({"state": state, "error": error} if error else {}))
+    finally:
+        if leads:
+            ledger.write(number, state=state, error=error, ended=now())
+
+
+def _dispatch(
+    cfg: DictConfig,
+    ckpt_path: Path | None,
+    run: Run,
+    script: str | Path,
+    descriptors: tuple[int, ...] = (),
+) -> float:
+    """Train in this process, or in one for each rank."""
+    from rnnlab.distributed import launch, processes
+
+    number = processes(cfg.trainer)
+    if number == 0:
+        return run(cfg, ckpt_path)
+    launch(cfg, script, number, keep=descriptors)
+    best = _status(Path(cfg.run_dir)).get("best")
+    return math.nan if best is None else best
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What a job leaves in the environment is no part of the next one's."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[tuple[int, ...]]:
+    """Within it no other process works at the same job; waits for one that does.
+
+    Gives the descriptor that holds the lock, for processes that are to hold it as well: it is free when all
+    of them have ended, however they do. Where the file system knows no locks there is none.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield ()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield (file.fileno(),)
+
+
+def finished(folder: Path, cfg: DictConfig) -> float | None:
+    """The best value of a job that has been done to its end by an equal config; None of any other."""
+    status = _status(folder)
+    if status.get("state") != "finished" or "best" not in status:
+        return None
+    if config_hash(OmegaConf.load(folder / "config.yaml")) != config_hash(cfg):
+        return None
+    return math.nan if status["best"] is None else status["best"]
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _amend(folder: Path, cfg: DictConfig, facts: dict[str, Any]) -> None:
+    """Add to the status of a job; one that failed before it trained leaves its config as well."""
+    if not (folder / "config.yaml").is_file():
+        publish(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(_plain(cfg, str(folder)))))
+    publish(folder / "status.json", json.dumps(_status(folder) | facts, indent=1))
+
+
+def config_hash(cfg: Any) -> str:
+    """Eight hexadecimal digits that are equal for equal jobs: bookkeeping has no part in them.
+
+    >>> a = OmegaConf.create({"seed": 1, "run_dir": "x", "out": "${run_dir}/y", "threads": 1})
+    >>> b = OmegaConf.create({"threads": 4, "run_dir": "z", "seed": 1, "out": "z/y"})
+    >>> config_hash(a) == config_hash(b), config_hash(a) == config_hash(OmegaConf.create({"seed": 2}))
+    (True, False)
+    """
+    here = str(OmegaConf.to_container(cfg).get("run_dir", ""))  # type: ignore[union-attr]
+    plain = {key: value for key, value in _plain(cfg, RUN_DIR).items() if key not in _ASIDE}
+    if isinstance(trainer := plain.get("trainer"), dict):
+        plain["trainer"] = {key: v for key, v in trainer.items() if not key.startswith("enable_")}
+    text = json.dumps(plain, sort_keys=True, default=str)
+    if here and "$" not in here:
+        text = text.replace(here, RUN_DIR)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+RUN_DIR = "RUN_DIR"
+
+
+def _plain(cfg: DictConfig, run_dir: str | None = None) -> dict[Any, Any]:
+    """Without Hydra's own part, resolved as far as that is possible."""
+    own: Any = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    OmegaConf.set_struct(own, False)
+    OmegaConf.set_readonly(own, False)
+    if run_dir is not None:
+        own.run_dir = run_dir
+    try:
+        found = OmegaConf.to_container(own, resolve=True)
+    except OmegaConfBaseException:
+        found = OmegaConf.to_container(own)
+    assert isinstance(found, dict)
+    return found
+
+
+def job_name(cfg: DictConfig) -> str:
+    """What the directory of a sweep's job is called: what was chosen, and eight digits of all the rest."""
+    choices = OmegaConf.select(cfg, "hydra.runtime.choices") or {}
+    words = [str(choices.get(group)).rpartition("/")[2] for group in ("model", "task")]
+    return "_".join([*words, f"seed{cfg.get('seed')}", config_hash(cfg)])
+
+
+OmegaConf.register_new_resolver(RESOLVER, lambda _root_: job_name(_root_), replace=True)
+
 
 _CHOICES = ("model", "task", "optim", "seed", "ensemble")
 
@@ -49,6 +245,10 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
             saved = OmegaConf.create(OmegaConf.to_yaml(saved).replace(saved.run_dir, str(run_dir)))
         assert isinstance(saved, DictConfig)
         cfg = _continued(cfg, saved, overrides, run_dir)
+    elif sweeping and saved_path.is_file() and config_hash(OmegaConf.load(saved_path)) == config_hash(cfg):
+        if (run_dir / "checkpoints" / "last.ckpt").is_file():  # else it begins anew
+            with open_dict(cfg):
+                cfg.ckpt_path = "last"
     elif saved_path.exists() and "LOCAL_RANK" not in os.environ:
         raise ValueError(
             f"run_dir={run_dir} holds another run: give another run_dir, "

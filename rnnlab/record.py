@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rnnlab.ledger import now, publish
 from rnnlab.provenance import provenance
 
 if TYPE_CHECKING:
@@ -32,19 +31,23 @@ class RunRecord:
         cfg: Resolved config.
         trainer: The trainer, whose loggers and callbacks are asked for what they know.
         task: Its baselines and shape go into the status: what was trained can be opened without the data.
+
+    Attributes:
+        best: The best value of `checkpoint.monitor`, to be set when training has ended.
     """
 
     def __init__(self, cfg: DictConfig, trainer: pl.Trainer, task: Task) -> None:
         self.cfg, self.trainer, self.task = cfg, trainer, task
         self.run_dir = Path(cfg.run_dir)
-        self.writes = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+        self.writes = trainer.is_global_zero
+        self.best = math.nan
 
     def __enter__(self) -> RunRecord:
         self._started = time.perf_counter()
         origin = provenance()
         self._status: dict[str, Any] = {
             "state": "running",
-            "started": _now(),
+            "started": now(),
             "ended": None,
             "error": None,
             "command": shlex.join(sys.argv),
@@ -58,9 +61,11 @@ class RunRecord:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             for logger in self.trainer.loggers:
                 logger.log_hyperparams({**config, "provenance": origin})
-            _write(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
+            publish(self.run_dir / "config.yaml", OmegaConf.to_yaml(self.cfg))
             if self.task.vocabulary:
-                _write(self.run_dir / "vocabulary.txt", "".join(f"{word}\n" for word in self.task.vocabulary))
+                publish(
+                    self.run_dir / "vocabulary.txt", "".join(f"{word}\n" for word in self.task.vocabulary)
+                )
             self._write_status()
         return self
 
@@ -79,8 +84,9 @@ class RunRecord:
         stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
         self._status |= {
             "state": "stopped" if stopped else "failed" if kind else "finished",
-            "ended": _now(),
+            "ended": now(),
             "error": f"{kind.__name__}: {error}" if kind and not stopped else None,
+            "best": self.best if math.isfinite(self.best) else None,
             "timings": {"training": total - sum(spent.values()), **spent},
         }
         try:
@@ -107,17 +113,4 @@ class RunRecord:
             print(f"done ({timings})\nreport: {self.report}", flush=True)
 
     def _write_status(self) -> None:
-        _write(self.run_dir / "status.json", json.dumps(self._status, indent=1))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+        publish(self.run_dir / "status.json", json.dumps(self._status, indent=1))

@@ -58,6 +58,8 @@ FORBIDDEN = {
     "rnnlab/task.py": ("rnnlab.model", "rnnlab.learner", "hydra"),
     "rnnlab/learner.py": ("hydra", "rnnlab.analysis", "rnnlab.store", "rnnlab.figures", "rnnlab.systems"),
     "rnnlab/jobs.py": ("torch", "pytorch_lightning"),
+    "rnnlab/overview.py": ("torch", "pytorch_lightning"),
+    "rnnlab/ledger.py": ("rnnlab.", "torch", "pytorch_lightning", "hydra", "pandas", "xarray"),
     "rnnlab/runs.py": (),
     "rnnlab/cli.py": (),
     "rnnlab/": ("hydra",),
