@@ -40,8 +40,8 @@ def perform(cfg: DictConfig, run: Run, script: str | Path) -> float | None:
         script: What each rank's process runs where there are to be several.
 
     Returns:
-        The best value of `checkpoint.monitor`; NaN of a job of a sweep that failed, which the sweep tells of at
-        the end (`rnnlab.overview`); None where a single run failed, which `one_line_errors` tells.
+        The best value of `checkpoint.monitor`; NaN of a job of a sweep that failed, which the sweep tells of
+        at the end (`rnnlab.overview`); None where a single run failed, which `one_line_errors` tells.
     """
     with _own_environment():
         if HydraConfig.get().mode == RunMode.MULTIRUN:
