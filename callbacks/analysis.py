@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from rnnlab import members
 from rnnlab.autonomous import ClosedLoop, Driven, Greedy, HeldInput, Network, freeze
-from rnnlab.distributed import gather, shard
 from rnnlab.ensemble import Ensemble
 from rnnlab.labelled import concatenate
+from rnnlab.shares import everyone, join_rows, shared, sharers, sharing
 from rnnlab.store import Store
 from rnnlab.systems import Observed, Sequence, System
 from rnnlab.task import Probes, Watched
@@ -44,6 +44,15 @@ class Kept(Protocol):
     def epochs_kept(self) -> list[int]: ...
 
     def load(self, checkpoint: int) -> Any: ...
+
+
+def _unfolded(rows: xr.Dataset, samples: int) -> xr.Dataset:
+    """Rows `(probe x sample, 1, ...)` as `(probe, sample, ...)`."""
+    variables = {
+        name: v if "probe" not in v.dims else (v.dims, v.values.reshape(-1, samples, *v.shape[2:]), v.attrs)
+        for name, v in rows.data_vars.items()
+    }
+    return xr.Dataset(variables, rows.coords, rows.attrs)
 
 
 @contextmanager
@@ -71,8 +80,8 @@ class AnalysisCallback(pl.Callback):
 
     A look freezes a float64 copy of the network, holds each probe input, runs the analysis from the same
     random initial states every time (unless `fresh`), and appends the result to the store before training
-    goes on. With several processes the probes are shared out. Training is not touched: weights, gradients,
-    random streams and modes are the same with and without it.
+    goes on. Training is not touched: weights, gradients, random streams and modes are the same with and
+    without it. Several processes share out each look, as `share` says, and see what one would see.
 
     The members of an `Ensemble` are looked at side by side: what was seen then has a `member` axis beside
     that of the probes. Drawn are the distribution over the members (`figures/<name>_members.png`) and, as for
@@ -102,6 +111,12 @@ class AnalysisCallback(pl.Callback):
         summary: From one look to scalars for the log.
         warm: From the look before to further arguments of the analysis, such as points known already; they
             are given from the second look on, also where training was resumed.
+        share: What several processes share out. "probe": whole probes. "row": pairs of a probe and an initial
+            state, for an analysis that finds of each the same whatever others stand beside it, and in whose
+            result all that has an axis `probe` has `sample` next to it. "inside": whole probes too, but where
+            they are fewer than the processes, the analysis itself shares out what it does, by
+            `rnnlab.shares`.
+        merge: From the result of an analysis of rows to what is stored, such as means over the samples.
         model: Finds the network in the LightningModule; it has `step(x, u)`, `read(x)`, `state_size`.
             Default: its attribute `model`.
         probes: Constant inputs to hold. Default: those of the trainer's datamodule.
@@ -109,10 +124,10 @@ class AnalysisCallback(pl.Callback):
 
     Raises:
         ValueError: `every` or `samples` is below 1, `std` is negative, or `driven` is asked of a callback
-            that looks at maps only.
+            that looks at maps only; `share` is none of the three, or does not go with the rest; while
+            looking, the result is not one of rows.
     """
 
-    axis = "probe"  # along which processes share the work
     maps_only = False  # the analysis knows no sequences
 
     def __init__(
@@ -132,6 +147,8 @@ class AnalysisCallback(pl.Callback):
         draws_members: bool = False,
         summary: Callable[[xr.Dataset], dict[str, float]] | None = None,
         warm: Callable[[xr.Dataset], dict[str, Any]] | None = None,
+        share: str = "probe",
+        merge: Callable[[xr.Dataset], xr.Dataset] | None = None,
         model: Callable[[pl.LightningModule], Network] | None = None,
         probes: Probes | None = None,
         store: Store | str | Path | None = None,
@@ -141,6 +158,10 @@ class AnalysisCallback(pl.Callback):
                 raise ValueError(f"{key}={value!r} is not possible: give a whole number of at least 1.")
         if std < 0:
             raise ValueError(f"std={std} is not possible: a standard deviation is not negative.")
+        if share not in ("probe", "row", "inside"):
+            raise ValueError(f"share={share!r} is not possible: give probe, row or inside.")
+        if share == "row" and (warm is not None or alone):
+            raise ValueError("share='row' is not possible with warm or alone, which are of whole probes.")
         if generation and driven:
             raise ValueError("generation and driven are not possible at once: take two callbacks.")
         if driven and self.maps_only:
@@ -155,6 +176,7 @@ class AnalysisCallback(pl.Callback):
         self.samples, self.std, self.seed, self.fresh = samples, std, seed, fresh
         self.alone, self.draw, self.draws_members = alone, draw, draws_members
         self.summary, self.warm = summary, warm
+        self.share, self.merge = share, merge
         self.find_model = model or (lambda module: module.model)
         self.probes = probes
         self.store = Store(store) if isinstance(store, str | Path) else store
@@ -164,7 +186,7 @@ class AnalysisCallback(pl.Callback):
         self._looked_at = -1
         self._outputs: tuple[str, ...] = ()  # names of the task's, if it has some
         self._watch: Callable[[Network], Watched | None] = lambda model: None
-        self._last: xr.Dataset | None = None  # this process's part of the last look
+        self._last: xr.Dataset | None = None  # the last look, if it is asked for
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Ask the task what there is to look at, before any callback looks or anything is written."""
@@ -191,8 +213,9 @@ class AnalysisCallback(pl.Callback):
         if epoch == 0:
             self.look(trainer, pl_module, epoch)
         else:
-            self._looked_at = epoch
-            self._last = self._look_before(trainer, epoch)
+            with sharing():  # what the first process reads: it has just forgotten later looks
+                found = (self._seen_last(), self._look_before(epoch)) if trainer.is_global_zero else None
+                self._looked_at, self._last = everyone(found)[0]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look when it is time."""
@@ -201,11 +224,14 @@ class AnalysisCallback(pl.Callback):
             self.look(trainer, pl_module, epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look once more where training was stopped early, and draw all there is."""
+        """Look once more where training was stopped early."""
         if self._looked_at != trainer.current_epoch:
             self.look(trainer, pl_module, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw all there is, also where nothing was left to train: the run may have been killed drawing."""
         if trainer.is_global_zero and self.store is not None and self.name in self.store:
-            self._draw(trainer, self._looked_at)
+            self._draw(trainer, self._seen_last())
 
     def initial_states(self, state_size: int, epoch: int = 0) -> Tensor:
         """`(sample, state)` in float64, the same at every look unless they are to be fresh."""
@@ -217,13 +243,12 @@ class AnalysisCallback(pl.Callback):
         started = time.perf_counter()
         assert self.probes is not None
         assert self.store is not None
-        with undisturbed(), torch.no_grad():
-            part = self._analyse(self.find_model(pl_module), self._mine(trainer), pl_module.device, epoch)
-        seen = gather(part, self.axis)
+        with undisturbed(), torch.no_grad(), sharing():
+            seen = self._analyse(self.find_model(pl_module), pl_module.device, epoch)
         self.seconds[self.name] += time.perf_counter() - started
         self._looked_at = epoch
         self.looks += 1
-        if seen is None:
+        if not trainer.is_global_zero:
             return
         self.store.append(self.name, seen, epoch=epoch)
         if self.summary is not None:
@@ -263,37 +288,75 @@ class AnalysisCallback(pl.Callback):
             model = run.load(epoch)
             device = next(model.parameters()).device
             with undisturbed(), torch.no_grad():
-                seen = self._analyse(model, slice(None), device, epoch)
-            assert seen is not None
+                seen = self._analyse(model, device, epoch)
             self.store.append(self.name, seen, epoch=epoch)
         self._save_figures(run.path)
         return self.store.read(self.name)
 
-    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
+    def _analyse(self, model: Network, device: torch.device, epoch: int) -> xr.Dataset:
+        """One look, the same on all processes."""
         assert self.probes is not None
-        names = self.probes.names[mine]
-        if not names:
-            return None
         if device.type == "mps":  # which knows no float64
             device = torch.device("cpu")
-        inputs = self.probes.inputs[mine].to(device)
+        inputs = self.probes.inputs.to(device)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         states = self.initial_states(model.state_size, epoch).to(device)
         frozen = freeze(model)
-        if self.alone or isinstance(frozen, Ensemble):
-            parts = [self._at(frozen, u, states, probe=i) for i, u in enumerate(inputs)]
-            seen = concatenate([part.expand_dims("probe") for part in parts], "probe")
+        inside = self.share == "inside"
+
+        def look(rows: slice) -> xr.Dataset:
+            return self._of_probes(frozen, inputs, states, rows)
+
+        if inside and len(inputs) < sharers():
+            seen = look(slice(None))
+        elif self.share == "row" and not isinstance(frozen, Ensemble):
+            seen = self._of_rows(frozen, inputs, states)
         else:
-            every = states.expand(len(names), *states.shape)
-            first = inputs.movedim(1, 0)[:, :, None] if self.driven else inputs[:, None]
-            seen = self.analysis(*self._system(frozen, first, every), **self._known())
+            parts = shared(look, len(inputs), in_step=inside and not self.alone)
+            seen = join_rows(parts, "probe")
+        if self.merge is not None:
+            seen = self.merge(seen)
         if self.warm is not None:
             self._last = seen
         watched = self._watch(frozen)
         outputs = self._outputs if watched is None else watched.names
         if seen.sizes.get("observable") == len(outputs) and "observable" not in seen.coords:
             seen = seen.assign_coords(observable=list(outputs))
-        return seen.assign_coords(probe=list(names)) if "probe" in seen.dims else seen
+        return seen.assign_coords(probe=list(self.probes.names)) if "probe" in seen.dims else seen
+
+    def _of_rows(self, model: Network, inputs: Tensor, states: Tensor) -> xr.Dataset:
+        """What is seen of all pairs of a probe and a state; of some of them, each stands for a probe."""
+        samples, count = len(states), len(states) * len(inputs)
+
+        def look(rows: slice) -> xr.Dataset:
+            row = torch.arange(count)[rows]
+            probe, sample = row // samples, row % samples
+            if len(row) == count:
+                return self._of_probes(model, inputs, states, slice(None))
+            return self.analysis(*self._system(model, self._held(inputs[probe]), states[sample, None]))
+
+        seen = join_rows(shared(look, count, in_step=True), "probe")
+        for name, variable in seen.data_vars.items():
+            if "probe" in variable.dims and variable.dims[:2] != ("probe", "sample"):
+                raise ValueError(
+                    f"share='row' is not possible for {name} with the axes {variable.dims}: give (probe, "
+                    "sample, ...) and what is of all samples to merge, or share='probe'."
+                )
+        return seen if seen.sizes["sample"] == samples else _unfolded(seen, samples)
+
+    def _of_probes(self, model: Network, inputs: Tensor, states: Tensor, rows: slice) -> xr.Dataset:
+        """What is seen under some of the inputs, from all states."""
+        if self.alone or isinstance(model, Ensemble):
+            some = range(len(inputs))[rows]
+            parts = [self._at(model, inputs[i], states, probe=i) for i in some]
+            return concatenate([part.expand_dims("probe") for part in parts], "probe")
+        held = self._held(inputs[rows])
+        every = states.expand(len(inputs[rows]), *states.shape)
+        return self.analysis(*self._system(model, held, every), **self._known(probe=rows))
+
+    def _held(self, inputs: Tensor) -> Tensor:
+        """Inputs `(probe, ...)` as a system takes them for states `(probe, sample, state)`."""
+        return inputs.movedim(1, 0)[:, :, None] if self.driven else inputs[:, None]
 
     def _at(self, model: Network, u: Tensor, states: Tensor, **where: int) -> xr.Dataset:
         """What is seen under one input; `where` is its place in the look before."""
@@ -322,16 +385,17 @@ class AnalysisCallback(pl.Callback):
         watched = self._watch(model)
         return system if watched is None else Observed(system, watched.function)
 
-    def _known(self, **where: int) -> dict[str, Any]:
+    def _known(self, **where: int | slice) -> dict[str, Any]:
         if self.warm is None or self._last is None:
             return {}
         return self.warm(self._last.isel(where))
 
-    def _mine(self, trainer: pl.Trainer) -> slice:
-        assert self.probes is not None
-        return shard(len(self.probes.names), trainer.global_rank, trainer.world_size)
+    def _seen_last(self) -> int:
+        """The epoch of the last look in the store; -1 of none."""
+        assert self.store is not None
+        return int(self.store.read(self.name).epoch[-1]) if self.name in self.store else -1
 
-    def _look_before(self, trainer: pl.Trainer, epoch: int) -> xr.Dataset | None:
+    def _look_before(self, epoch: int) -> xr.Dataset | None:
         """The last look up to an epoch, from the store: a resumed run starts as warm as the unbroken one."""
         assert self.store is not None
         if self.warm is None or self.name not in self.store:
@@ -339,7 +403,7 @@ class AnalysisCallback(pl.Callback):
         looks = self.store.read(self.name).sel(epoch=slice(None, epoch))
         if not looks.sizes["epoch"]:
             return None
-        return looks.isel(epoch=-1, probe=self._mine(trainer), missing_dims="ignore").load()
+        return looks.isel(epoch=-1).load()
 
     def _task_probes(self, task: Any) -> Probes:
         probes = getattr(task, "excerpts" if self.driven else "probes", None)

@@ -15,6 +15,9 @@ from rnnlab.analysis import attractors
 class Attractors(AnalysisCallback):
     """What random initial states settle on under every held probe: points, cycles, tori, chaos.
 
+    Processes that are more than the probes share out the starts, until they have settled and for their
+    exponents; what they have come to is compared by all.
+
     Args:
         every: Look after every so many epochs.
         samples: Initial states for every probe; their number sets the width of the basins' intervals.
@@ -37,7 +40,7 @@ class Attractors(AnalysisCallback):
             partial(attractors, max_burn_in=max_burn_in),
             every=every,
             samples=samples,
-            **{"draw": draw, "summary": summary} | options,
+            **{"draw": draw, "summary": summary, "share": "inside"} | options,
         )
 
 

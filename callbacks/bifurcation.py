@@ -67,7 +67,7 @@ class Bifurcation(AnalysisCallback):
             samples=samples,
             std=std,
             seed=seed,
-            **{"draw": draw, "summary": summary} | options,
+            **{"draw": draw, "summary": summary, "share": "row"} | options,
         )
 
     def _figures(self, draw: Draw, store: Store) -> Mapping[str, Any]:
@@ -85,10 +85,7 @@ class Bifurcation(AnalysisCallback):
 
 
 def settled_output(system: System, x0: Tensor, **options: Any) -> xr.Dataset:
-    """`orbit` without the states, which are as large as all the rest and of no use to the diagram.
-
-    The burn-in is given for each orbit: processes that share the probes drop different numbers of steps.
-    """
+    """`orbit` without the states, which are as large as all the rest and of no use to the diagram."""
     seen = orbit(system, x0, **options).drop_vars("last_state")
     return seen.assign(burn_in=seen["burn_in"].broadcast_like(seen["settled"]))
 

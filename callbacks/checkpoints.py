@@ -49,11 +49,14 @@ class Checkpoints(Checkpoint):
         self.folder, self.every, self.keep = Path(folder), every, keep
         self.monitor, self.mode = monitor, mode
         self.best = math.inf if mode == "min" else -math.inf
+        self._stopped_by: list[Any] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the network as it was before training."""
+        """Keep the network as it was before training; a run that had been stopped early is not trained on."""
         if self.keep is not None and trainer.current_epoch == 0:
             trainer.save_checkpoint(kept(self.folder, 0), weights_only=False)
+        if self._stopped_by and self._stopped_by == _stoppers(trainer):  # it was killed after its last epoch
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save when it is time; runs after every other callback and after the epoch's row is on record."""
@@ -65,6 +68,7 @@ class Checkpoints(Checkpoint):
         if self.monitor not in trainer.callback_metrics:
             names = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
             raise ValueError(f"checkpoint.monitor={self.monitor} is not logged: choose one of {names}.")
+        self._stopped_by = _stoppers(trainer) if trainer.should_stop else []
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best if self.mode == "min" else value > self.best:
             self.best = value
@@ -77,12 +81,21 @@ class Checkpoints(Checkpoint):
             _put_copy(self.folder / "last.ckpt", kept(self.folder, epoch))
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best}
+        """The best value so far, and what has stopped training early."""
+        return {"best": self.best, "stopped_by": self._stopped_by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back the best value."""
+        """Take both back."""
         self.best = state_dict["best"]
+        self._stopped_by = state_dict.get("stopped_by", [])
+
+
+def _stoppers(trainer: pl.Trainer) -> list[Any]:
+    """What stops training early, as told: whoever changes it wants to go on."""
+    return [
+        [stop.monitor, stop.mode, stop.patience, stop.min_delta, stop.stopping_threshold]
+        for stop in trainer.early_stopping_callbacks
+    ]
 
 
 def _put_copy(source: Path, target: Path) -> None:

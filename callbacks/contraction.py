@@ -15,6 +15,9 @@ from rnnlab.analysis import contraction
 class Contraction(AnalysisCallback):
     """Certified bound on the Lipschitz constant of the state map under every held probe, and what is reached.
 
+    Processes that are more than the probes share out the states at which norms are taken. Bounds are of whole
+    probes: each process finds them for itself.
+
     Args:
         every: Look after every so many epochs.
         samples: Orbits, from random states, that the lower bound is sampled along.
@@ -37,7 +40,7 @@ class Contraction(AnalysisCallback):
             partial(contraction, steps=steps),
             every=every,
             samples=samples,
-            **{"draw": draw, "summary": summary} | options,
+            **{"draw": draw, "summary": summary, "share": "inside"} | options,
         )
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from callbacks.analysis import AnalysisCallback, undisturbed
 from rnnlab.autonomous import Network, freeze
-from rnnlab.distributed import shard
 from rnnlab.ensemble import Ensemble
 from rnnlab.labelled import concatenate
 from rnnlab.objectives import Objective
+from rnnlab.shares import join_rows, shared
 from rnnlab.task import Probes
 
 BATCHES = 32  # from which the sequences to look at are chosen
@@ -34,7 +34,7 @@ class CostCallback(AnalysisCallback):
         analysis: From a network, inputs, targets and the objective to a labelled dataset.
         sequences: How many sequences are looked at.
         shared: The result has an axis `sequence`, and several processes share the sequences out. Default:
-            all sequences belong together, and one process looks.
+            all sequences belong together; the analysis itself may share out what it does, by `rnnlab.shares`.
         **options: Further arguments of `AnalysisCallback`, but those on held inputs and initial states.
 
     Raises:
@@ -54,7 +54,6 @@ class CostCallback(AnalysisCallback):
             raise ValueError(f"sequences={sequences!r} is not possible: give a whole number of at least 1.")
         super().__init__(name, analysis, probes=Probes(torch.zeros(0), ()), **options)
         self.sequences, self.shared = sequences, shared
-        self.axis = "sequence"
         self._batch: tuple[Tensor, Tensor] | None = None
         self._objective: Objective | None = None
 
@@ -84,25 +83,24 @@ class CostCallback(AnalysisCallback):
         chosen = torch.linspace(0, inputs.shape[1] - 1, self.sequences).round().long()
         return inputs[:, chosen], targets[:, chosen]
 
-    def _mine(self, trainer: pl.Trainer) -> slice:
-        if self.shared:
-            return shard(self.sequences, trainer.global_rank, trainer.world_size)
-        return slice(0, self.sequences if trainer.is_global_zero else 0)
-
-    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
-        if mine.start == mine.stop:
-            return None
+    def _analyse(self, model: Network, device: torch.device, epoch: int) -> xr.Dataset:
         assert self._batch is not None
         if device.type == "mps":  # which knows no float64
             device = torch.device("cpu")
         inputs, targets = (
-            values[:, mine].to(device, torch.float64 if values.is_floating_point() else values.dtype)
+            values.to(device, torch.float64 if values.is_floating_point() else values.dtype)
             for values in self._batch
         )
         frozen = freeze(model)
-        networks = frozen.unstack() if isinstance(frozen, Ensemble) else [frozen]
-        with torch.enable_grad():
-            seen = [self.analysis(each, inputs, targets, self._objective) for each in networks]
-        if isinstance(frozen, Ensemble):
+
+        def look(rows: slice) -> xr.Dataset:
+            some = inputs[:, rows], targets[:, rows], self._objective
+            if not isinstance(frozen, Ensemble):
+                return self.analysis(frozen, *some)
+            seen = [self.analysis(member, *some) for member in frozen.unstack()]
             return concatenate([each.expand_dims("member") for each in seen], "member")
-        return seen[0]
+
+        with torch.enable_grad():
+            if not self.shared:
+                return look(slice(None))
+            return join_rows(shared(look, self.sequences, in_step=True), "sequence")

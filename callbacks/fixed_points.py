@@ -24,6 +24,8 @@ class FixedPoints(AnalysisCallback):
     with every look; whether it is, the index sum tells. Not in generation mode, where the map may jump: no
     theorem says what the indices add up to, and no sum is stored.
 
+    Processes that are more than the probes share out the starts, and what is found for its eigenvalues.
+
     Args:
         every: Look after every so many epochs.
         samples: Random initial states for every probe.
@@ -49,7 +51,8 @@ class FixedPoints(AnalysisCallback):
             partial(points, tolerance=tolerance, modes=modes, indices=indices),
             every=every,
             samples=samples,
-            **{"draw": draw, "summary": summary, "warm": known_points, "fresh": True} | options,
+            **{"draw": draw, "summary": summary, "warm": known_points, "fresh": True, "share": "inside"}
+            | options,
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from callbacks.analysis import AnalysisCallback
-from rnnlab.analysis import lyapunov_spectrum
+from rnnlab.analysis.lyapunov import growth, spectrum
 
 
 class Lyapunov(AnalysisCallback):
@@ -40,16 +40,16 @@ class Lyapunov(AnalysisCallback):
     ) -> None:
         super().__init__(
             "lyapunov",
-            partial(leading_exponents, count=count, steps=steps, discard=discard),
+            partial(leading_growth, count=count, steps=steps, discard=discard),
             every=every,
             samples=samples,
-            **{"draw": draw, "summary": summary} | options,
+            **{"draw": draw, "summary": summary, "share": "row", "merge": spectrum} | options,
         )
 
 
-def leading_exponents(system: Any, x0: Any, *, count: int, **options: Any) -> xr.Dataset:
-    """`lyapunov_spectrum`, with no more exponents than the state has components."""
-    return lyapunov_spectrum(system, x0, count=min(count, x0.shape[-1]), **options)
+def leading_growth(system: Any, x0: Any, *, count: int, **options: Any) -> xr.Dataset:
+    """`growth` along each orbit, in no more directions than the state has components."""
+    return growth(system, x0, count=min(count, x0.shape[-1]), **options)
 
 
 def summary(look: xr.Dataset) -> dict[str, float]:

@@ -20,6 +20,7 @@ from rnnlab.analysis.planes import pca_plane, readout_plane
 from rnnlab.autonomous import HeldInput, Network, freeze
 from rnnlab.integrate import integrate
 from rnnlab.intervals import UnknownOperation
+from rnnlab.shares import cat_rows, shared
 from rnnlab.systems import VectorField, bounds
 
 COUNTS = {"sink": "sinks", "source": "sources", "saddle": "saddles", "undecided": "undecided"}
@@ -45,6 +46,9 @@ class PhasePortrait(AnalysisCallback):
     With two units all fixed points are found, by proof. More units are looked at on a plane through the
     states that are visited, which says that it is a projection, and points are those that Newton's method
     finds.
+
+    Processes that are more than the probes share out the forecasts from the nodes of the task's grid, most of
+    the work for a large network.
 
     Args:
         every: Look after every so many epochs. A look at two units costs about half a second, for each
@@ -78,7 +82,8 @@ class PhasePortrait(AnalysisCallback):
             partial(portrait, steps=steps, resolution=resolution),
             every=every,
             samples=samples,
-            **{"draw": draw, "draws_members": True, "summary": summary, "alone": True} | options,
+            **{"draw": draw, "draws_members": True, "summary": summary, "alone": True, "share": "inside"}
+            | options,
         )
         self.steps, self.resolution = steps, resolution
         self.target: xr.Dataset | None = None
@@ -98,11 +103,11 @@ class PhasePortrait(AnalysisCallback):
             )
         super().on_train_start(trainer, pl_module)
 
-    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
+    def _analyse(self, model: Network, device: torch.device, epoch: int) -> xr.Dataset:
         frozen: Any = freeze(model)  # type: ignore[type-var]
         # small and sequential: no work for an accelerator
-        seen = super()._analyse(frozen.cpu(), mine, torch.device("cpu"), epoch)
-        return seen if seen is None or self.target is None else seen.merge(self.target)
+        seen = super()._analyse(frozen.cpu(), torch.device("cpu"), epoch)
+        return seen if self.target is None else seen.merge(self.target)
 
 
 @torch.no_grad()
@@ -204,7 +209,14 @@ def portrait(
         nodes = _grid(low, high, target.sizes["target_row"])
         shown = torch.cat((torch.from_numpy(target["shown"].values), nodes.flatten(0, 1)))
         x0, count = system.model.step(x0.new_zeros(len(shown), size), shown), target.sizes["series"]
-    path, last = _follow(system, x0, steps, count)
+    path, last = _follow(system, x0[:count], steps, count)
+    if len(x0) > count:
+
+        def follow(rows: slice) -> tuple[Tensor, ...]:
+            return (_follow(system, x0[count:][rows], steps, 0)[1],)
+
+        (ends,) = cat_rows(shared(follow, len(x0) - count), 0)
+        last = torch.cat((last, ends))
 
     found = _points(system, x0[:count]).merge(_cycles(system, last, LONGER * steps))
     counts = {name: int(found[name]) for name in COUNTS.values()} | {"stable cycles": int(found["cycles"])}

@@ -64,7 +64,7 @@ class Words(AnalysisCallback):
             samples=samples,
             std=std,
             seed=seed,
-            **{"draw": draw, "summary": summary} | options,
+            **{"draw": draw, "summary": summary, "share": "row"} | options,
         )
         self._vocabulary: Sequence[str] = ()
 
@@ -88,9 +88,8 @@ class Words(AnalysisCallback):
         greedy = Greedy(model)
         return greedy, greedy.start(states, u)
 
-    def _analyse(self, model: Network, mine: slice, device: torch.device, epoch: int) -> xr.Dataset | None:
-        part = super()._analyse(model, mine, device, epoch)
-        return None if part is None else told(part, self._vocabulary)
+    def _analyse(self, model: Network, device: torch.device, epoch: int) -> xr.Dataset:
+        return told(super()._analyse(model, device, epoch), self._vocabulary)
 
 
 def told(found: xr.Dataset, vocabulary: Sequence[str]) -> xr.Dataset:

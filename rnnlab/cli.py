@@ -100,7 +100,9 @@ def one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, SweepError):
         return text
-    if option := re.search(r"Could not (?:find|load) '([\w/]+)/([\w.-]+)'", text):
+    if option := re.search(r"Could not (?:find|load) '([\w/]+)/([\w.-]*)'", text):
+        if (plugin := option.group(1)) in ("hydra/launcher", "hydra/sweeper"):
+            return _missing_plugin(plugin.removeprefix("hydra/"), option.group(2))
         group, _, given = f"{option.group(1)}/{option.group(2)}".partition("/")
         return _unknown(f"{group}={given}", given, _options(group), "option", f"{group}=")
     if syntax := re.search(r"Error parsing override '([^']*)'\s*(.*)", text):
@@ -127,6 +129,20 @@ def one_line(error: BaseException) -> str:
     ):
         return _flat(text)
     return f"{type(error).__name__}: {_flat(text)} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _missing_plugin(kind: str, name: str) -> str:
+    """Launchers and sweepers come in packages of their own."""
+    extra = {
+        "joblib": "sweep",
+        "submitit_local": "sweep",
+        "submitit_slurm": "sweep",
+        "optuna": "sweep",
+        "ray": "ray",
+    }
+    if name not in extra:
+        return f"The {kind} {name} is not known to Hydra: install its plugin, or choose another one."
+    return f"The {kind} {name} needs a package that is not installed: pip install 'rnnlab[{extra[name]}]'."
 
 
 def _options(group: str) -> list[str]:
@@ -185,6 +201,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
 
 
+# what makes no other sweep of it: who works at it, how far a search goes, what is only told
+_ASIDE = re.compile(
+    r"-|[+~]*(launcher=|hydra/launcher=|hydra\.launcher\.|hydra\.sweeper\.n_trials=|hydra\.verbose="
+    r"|logger[.=]|threads=|trainer\.enable_)"
+)
+
+
 def name_sweep(arguments: list[str]) -> list[str]:
     """The command line of a sweep with a directory that is the same for the same command.
 
@@ -196,14 +219,17 @@ def name_sweep(arguments: list[str]) -> list[str]:
         digits of everything that tells it from another sweep. Which launcher is to work at it does not.
 
     Example:
-        >>> name_sweep(["-m", "model=lstm,ornn", "seed=1,2", "launcher=joblib"])[-1]
-        'hydra.sweep.dir=sweeps/model.lstm.ornn_seed.1.2-8dba67'
+        >>> name_sweep(["-m", "model=lstm,ornn", "seed=1,2", "launcher=joblib"])[1]
+        'hydra.sweep.dir=sweeps/model.lstm.ornn_seed.1.2-378903'
     """
-    if not {"-m", "--multirun"} & set(arguments) or any(a.startswith("hydra.sweep.dir=") for a in arguments):
+    sweeping = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments)
+    if not sweeping or any(a.lstrip("+").startswith("hydra.sweep.dir=") for a in arguments):
         return arguments
-    aside = re.compile(r"-m$|--multirun$|launcher=|hydra\.launcher\.|logger|threads=")
-    telling = sorted(argument for argument in arguments if not aside.match(argument))
+    telling = sorted(a for a in arguments if "=" in a and not _ASIDE.match(a) and a not in sweeping)
     digits = hashlib.sha256("\n".join(telling).encode()).hexdigest()[:6]
     chosen = [a for a in telling if a.startswith("sweep=")] or [a for a in telling if "," in a or "(" in a]
     words = [re.sub(r"[^\w-]+", ".", word.removeprefix("sweep=")).strip(".") for word in chosen]
-    return [*arguments, f"hydra.sweep.dir=sweeps/{'_'.join(words)[:80] or 'sweep'}-{digits}"]
+    given = f"hydra.sweep.dir=sweeps/{'_'.join(words)[:80] or 'sweep'}-{digits}"
+    # beside its like: Hydra takes no two groups of them
+    place = next((i for i, a in enumerate(arguments) if "=" in a and a[0] != "-"), len(arguments))
+    return [*arguments[:place], given, *arguments[place:]]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -17,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from rnnlab import distributed
 from rnnlab.cli import one_line, remember_failure
 from rnnlab.ledger import LOG, Ledger, logged, now, publish
 
@@ -40,12 +42,14 @@ def perform(cfg: DictConfig, run: Run, script: str | Path) -> float | None:
         script: What each rank's process runs where there are to be several.
 
     Returns:
-        The best value of `checkpoint.monitor`; NaN of a job of a sweep that failed, which the sweep tells of
-        at the end (`rnnlab.overview`); None where a single run failed, which `one_line_errors` tells.
+        The best value of `checkpoint.monitor`. None where a job has failed or has none: sweepers that search
+        take it for a failure, and NaN for a value. `rnnlab.overview` tells of it at the end, of a single run
+        `one_line_errors`.
     """
     with _own_environment():
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _perform_one_of_many(cfg, run, script)
+            best = _perform_one_of_many(cfg, run, script)
+            return best if math.isfinite(best) else None
         with remember_failure():
             return _dispatch(*claim(cfg), run, script)
     return None
@@ -55,13 +59,24 @@ def _perform_one_of_many(cfg: DictConfig, run: Run, script: str | Path) -> float
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir).resolve()
     number, overrides = context.job.num, list(context.overrides.task)
-    ledger = Ledger(context.sweep.dir)
+    ledger, began = Ledger(context.sweep.dir), now()
     facts = {"job": number, "overrides": overrides}
-    leads = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"  # of ranks made by others
-    entry = {"run": folder.name, "overrides": overrides, "error": None, "started": now(), "ended": None}
+    leads = distributed.leads()  # of ranks made by others
     state, error = "stopped", None
-    if leads:
-        ledger.write(number, state="running", **entry)
+
+    def note(state: str, ended: str | None) -> None:
+        if leads:
+            ledger.write(
+                number,
+                run=folder.name,
+                overrides=overrides,
+                state=state,
+                error=error,
+                started=began,
+                ended=ended,
+            )
+
+    note("running", None)
     lock = locked(folder) if leads else nullcontext(())
     try:
         with lock as descriptors, logged(folder / LOG, f"job {number}: {' '.join(overrides)}"):
@@ -70,6 +85,10 @@ def _perform_one_of_many(cfg: DictConfig, run: Run, script: str | Path) -> float
                 if known is not None:
                     state = "skipped"
                     print("finished before: nothing to do")
+                    if leads and not (folder / "report.html").is_file():  # killed while it was made
+                        from rnnlab.report import write_report
+
+                        write_report(folder)
                     return known
                 resolved, checkpoint = claim(cfg)
                 best = _dispatch(resolved, checkpoint, run, script, descriptors)
@@ -81,10 +100,11 @@ def _perform_one_of_many(cfg: DictConfig, run: Run, script: str | Path) -> float
                 return math.nan
             finally:
                 if leads and state != "skipped":
-                    _amend(folder, cfg, facts | ({"state": state, "error": error} if error else {}))
+                    _amend(
+                        folder, cfg, facts | ({} if state == "finished" else {"state": state, "error": error})
+                    )
     finally:
-        if leads:
-            ledger.write(number, state=state, error=error, ended=now())
+        note(state, now())
 
 
 def _dispatch(
@@ -95,12 +115,17 @@ def _dispatch(
     descriptors: tuple[int, ...] = (),
 ) -> float:
     """Train in this process, or in one for each rank."""
-    from rnnlab.distributed import launch, processes
-
-    number = processes(cfg.trainer)
+    number = distributed.processes(cfg.trainer)
     if number == 0:
         return run(cfg, ckpt_path)
-    launch(cfg, script, number, keep=descriptors)
+    try:
+        distributed.launch(cfg, script, number, keep=descriptors)
+    except distributed.RankError as problem:
+        # rank zero was killed, or knows only that another one has gone
+        if (Path(cfg.run_dir) / "status.json").is_file():
+            facts = {"state": "failed", "error": one_line(problem), "ended": now()}
+            _amend(Path(cfg.run_dir), cfg, facts)
+        raise
     best = _status(Path(cfg.run_dir)).get("best")
     return math.nan if best is None else best
 
@@ -141,9 +166,17 @@ def finished(folder: Path, cfg: DictConfig) -> float | None:
     status = _status(folder)
     if status.get("state") != "finished" or "best" not in status:
         return None
-    if config_hash(OmegaConf.load(folder / "config.yaml")) != config_hash(cfg):
+    if not _same(folder, cfg):
         return None
     return math.nan if status["best"] is None else status["best"]
+
+
+def _same(folder: Path, cfg: DictConfig) -> bool:
+    """Whether the config that is saved there is of an equal job."""
+    try:
+        return config_hash(OmegaConf.load(folder / "config.yaml")) == config_hash(cfg)
+    except Exception:  # there is none, or what was a config has been changed to something else
+        return False
 
 
 def _status(folder: Path) -> dict[str, Any]:
@@ -155,9 +188,10 @@ def _status(folder: Path) -> dict[str, Any]:
 
 def _amend(folder: Path, cfg: DictConfig, facts: dict[str, Any]) -> None:
     """Add to the status of a job; one that failed before it trained leaves its config as well."""
-    if not (folder / "config.yaml").is_file():
+    if not (folder / "config.yaml").exists():
         publish(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(_plain(cfg, str(folder)))))
-    publish(folder / "status.json", json.dumps(_status(folder) | facts, indent=1))
+    if _same(folder, cfg):  # else it is another run's, and was the reason
+        publish(folder / "status.json", json.dumps(_status(folder) | facts, indent=1))
 
 
 def config_hash(cfg: Any) -> str:
@@ -173,8 +207,9 @@ def config_hash(cfg: Any) -> str:
     if isinstance(trainer := plain.get("trainer"), dict):
         plain["trainer"] = {key: v for key, v in trainer.items() if not key.startswith("enable_")}
     text = json.dumps(plain, sort_keys=True, default=str)
-    if here and "$" not in here:
-        text = text.replace(here, RUN_DIR)
+    if here and "$" not in here:  # what lies in the directory, wherever that is
+        start = json.dumps(here)[:-1]
+        text = text.replace(f"{start}/", f'"{RUN_DIR}/').replace(f'{start}"', f'"{RUN_DIR}"')
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -200,7 +235,10 @@ def job_name(cfg: DictConfig) -> str:
     """What the directory of a sweep's job is called: what was chosen, and eight digits of all the rest."""
     choices = OmegaConf.select(cfg, "hydra.runtime.choices") or {}
     words = [str(choices.get(group)).rpartition("/")[2] for group in ("model", "task")]
-    return "_".join([*words, f"seed{cfg.get('seed')}", config_hash(cfg)])
+    digits, start = config_hash(cfg), cfg.get("ckpt_path")
+    if start not in (None, "last"):  # where it starts from; a run that goes on has another in its place
+        digits = hashlib.sha256(f"{digits} {start}".encode()).hexdigest()[:8]
+    return "_".join([*words, f"seed{cfg.get('seed')}", digits])
 
 
 OmegaConf.register_new_resolver(RESOLVER, lambda _root_: job_name(_root_), replace=True)
@@ -226,15 +264,11 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
     run_dir = Path(context.runtime.output_dir).resolve()
     overrides = list(context.overrides.task)
     sweeping = context.mode == RunMode.MULTIRUN
-    if sweeping and any(o.startswith("run_dir=") for o in overrides):
-        raise ValueError(
-            "run_dir is one directory, a sweep needs one a job: give hydra.sweep.dir=DIR instead."
-        )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not any(o.startswith("run_dir=") for o in overrides):
+    if distributed.from_outside() and not sweeping and not any(o.startswith("run_dir=") for o in overrides):
         raise ValueError(
             "Several processes were started from outside: give all of them the same run_dir=DIR."
         )
-    saved_path = run_dir / "config.yaml"
+    saved_path, last = run_dir / "config.yaml", run_dir / "checkpoints" / "last.ckpt"
     given = cfg.ckpt_path
     if given == "last":
         if not saved_path.is_file():
@@ -245,11 +279,11 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
             saved = OmegaConf.create(OmegaConf.to_yaml(saved).replace(saved.run_dir, str(run_dir)))
         assert isinstance(saved, DictConfig)
         cfg = _continued(cfg, saved, overrides, run_dir)
-    elif sweeping and saved_path.is_file() and config_hash(OmegaConf.load(saved_path)) == config_hash(cfg):
-        if (run_dir / "checkpoints" / "last.ckpt").is_file():  # else it begins anew
+    elif sweeping and _same(run_dir, cfg):
+        if last.is_file():  # else it begins anew
             with open_dict(cfg):
                 cfg.ckpt_path = "last"
-    elif saved_path.exists() and "LOCAL_RANK" not in os.environ:
+    elif saved_path.exists() and distributed.leads():  # other ranks may find what the first one wrote
         raise ValueError(
             f"run_dir={run_dir} holds another run: give another run_dir, "
             "or ckpt_path=last to go on with that one."
@@ -258,6 +292,10 @@ def claim(cfg: DictConfig) -> tuple[DictConfig, Path | None]:
         cfg.run_dir = str(run_dir)  # of this job: before others resolve to it
     OmegaConf.resolve(cfg)
     _check(cfg)
+    if saved_path.is_file() and not last.is_file() and distributed.leads():
+        # killed before its first checkpoint: what it saw until then is seen again
+        shutil.rmtree(run_dir / "analysis.zarr", ignore_errors=True)
+        (run_dir / "metrics.csv").unlink(missing_ok=True)
     return restore(cfg)
 
 

@@ -42,9 +42,8 @@ class Ledger:
         >>> import tempfile
         >>> ledger = Ledger(tempfile.mkdtemp())
         >>> ledger.write(3, state="running", overrides=["seed=1"])
-        >>> ledger.write(3, state="finished")
         >>> [(entry["job"], entry["state"], entry["overrides"]) for entry in ledger.read()]
-        [(3, 'finished', ['seed=1'])]
+        [(3, 'running', ['seed=1'])]
     """
 
     def __init__(self, sweep_dir: str | Path) -> None:
@@ -56,11 +55,10 @@ class Ledger:
             path.unlink(missing_ok=True)
 
     def write(self, job: int, **facts: Any) -> None:
-        """Put down what is known of one job; what was put down before and is not given stays."""
-        path = self.folder / f"{job}.json"
+        """Put down what is known of one job, and which process says so, in place of what was there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        entry = self._entry(path) or {"job": job, "host": socket.gethostname(), "pid": os.getpid()}
-        publish(path, json.dumps(entry | facts))
+        entry = {"job": job, **facts, "host": socket.gethostname(), "pid": os.getpid()}
+        publish(self.folder / f"{job}.json", json.dumps(entry))
 
     def read(self, but: Container[int] = ()) -> list[dict[str, Any]]:
         """All jobs that have begun, by their numbers, but some; a file that cannot be read is left out."""
@@ -94,7 +92,8 @@ def logged(path: Path, title: str) -> Iterator[None]:
         try:
             yield
         finally:
-            file.flush()
+            for stream in (*streams, file):  # some write to those they found when they were made
+                stream.flush()
             sys.stdout, sys.stderr = streams
             for number, before in zip((1, 2), saved, strict=True):
                 os.dup2(before, number)

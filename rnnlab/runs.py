@@ -1,26 +1,29 @@
-"""A run on disk, opened again: everything it left, read when asked for."""
+"""Runs and sweeps on disk, opened again: everything they left, read when asked for.
+
+python -m rnnlab.runs ls|best|show DIR
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
-import xarray as xr
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
-from rnnlab import members
-from rnnlab.checkpoints import epochs_kept, kept, load_checkpoint
-from rnnlab.ensemble import Ensemble
-from rnnlab.store import Store
 
 if TYPE_CHECKING:
+    import xarray as xr
+    from omegaconf import DictConfig
+
+    from rnnlab.ensemble import Ensemble
     from rnnlab.model import RecurrentModel
+    from rnnlab.opened import OpenedSweep
+    from rnnlab.store import Store
     from rnnlab.task import Task
+
+# heavy imports wait inside the functions: a table of runs needs neither torch nor Hydra
 
 
 class Run:
@@ -28,11 +31,22 @@ class Run:
 
     Attributes:
         path: The run directory.
-        config: Its resolved config.
     """
 
-    def __init__(self, path: Path, config: DictConfig, allow: tuple[str, ...]) -> None:
-        self.path, self.config, self._allow = path, config, allow
+    def __init__(self, path: Path, allow: tuple[str, ...]) -> None:
+        self.path, self._allow = path, allow
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """Its resolved config."""
+        from omegaconf import DictConfig, OmegaConf
+
+        config = OmegaConf.load(self.path / "config.yaml")
+        assert isinstance(config, DictConfig)
+        return config
 
     @cached_property
     def task(self) -> Task:
@@ -55,16 +69,22 @@ class Run:
         Raises:
             ValueError: It is the run of a single network, or too young.
         """
+        from rnnlab import members
+
         return self.analysis(members.NAME)["value"].load()
 
     @property
     def best_member(self) -> int:
         """The member of an ensemble whose last training loss is lowest, of those that have not stopped."""
+        from rnnlab import members
+
         return members.ranking(self.members.to_dataset())[0]
 
     @property
     def epochs_kept(self) -> list[int]:
         """The epochs that `load` can give, of a run that was told to keep them (`checkpoint.keep=10`)."""
+        from rnnlab.checkpoints import epochs_kept
+
         return epochs_kept(self.path / "checkpoints")
 
     def load(self, checkpoint: str | int = "best") -> RecurrentModel | Ensemble:
@@ -77,6 +97,11 @@ class Run:
             FileNotFoundError: There is no such checkpoint.
             ValueError: It can't be read, or is of another network.
         """
+        import torch
+
+        from rnnlab.checkpoints import kept, load_checkpoint
+        from rnnlab.ensemble import Ensemble
+
         folder = self.path / "checkpoints"
         if isinstance(checkpoint, int):
             path = kept(folder, checkpoint)
@@ -126,6 +151,8 @@ class Run:
     @cached_property
     def store(self) -> Store:
         """The analyses."""
+        from rnnlab.store import Store
+
         return Store(self.path / "analysis.zarr")
 
     def analysis(self, name: str) -> xr.Dataset:
@@ -133,6 +160,9 @@ class Run:
         return self.store.read(name)
 
     def _make(self, key: str) -> Any:
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf
+
         section = self.config[key]
         _refuse_foreign_targets(OmegaConf.to_container(section, resolve=True), self._allow)
         return instantiate(section)
@@ -153,12 +183,47 @@ def open_run(run_dir: str | Path, *, allow: tuple[str, ...] = ()) -> Run:
         ValueError: Later, when a model or task is asked for whose objects are not allowed.
     """
     path = Path(run_dir)
-    config_path = path / "config.yaml"
-    if not config_path.is_file():
+    if not (path / "config.yaml").is_file():
         raise FileNotFoundError(f"{path} holds no run: there is no config.yaml in it.")
-    config = OmegaConf.load(config_path)
-    assert isinstance(config, DictConfig)
-    return Run(path, config, ("rnnlab", "datamodules", *allow))
+    return Run(path, ("rnnlab", "datamodules", *allow))
+
+
+def open_sweep(
+    *folders: str | Path, monitor: str | None = None, mode: str | None = None, grid: bool | None = None
+) -> OpenedSweep:
+    """Open the runs of a sweep side by side: parameters, metrics and analyses, labelled.
+
+    No network is built and no checkpoint read; metrics and analyses are read when they are asked for. Each
+    run is an entry, and of an ensemble each member, with a seed of its own. A run that failed, is still
+    running or was killed is there as far as it came, with its `state`.
+
+    Where parameters and seeds make a grid, the arrays have an axis for each parameter that differs and one
+    for `seed`: no two entries in one cell, and at least half of the cells taken, as they are at any moment
+    of a sweep that goes through its grid in order. Else, as in a random search, or where runs were repeated,
+    they have one axis `run`, the row of `sweep.table`, with parameters and seeds as coordinates of it.
+    `sweep.axes` says which it is, `grid` which it is to be. In both, `run`, `job`, `member` and `state` are
+    coordinates; a variable or axis of an analysis that has the name of a parameter gets an underscore
+    (`lr_`).
+
+    Args:
+        folders: Directories of sweeps or runs.
+        monitor: The number that is the best's, in place of each run's `checkpoint.monitor`.
+        mode: `min` or `max`: which of its values is best; to be given with `monitor`.
+        grid: True: a grid, however empty, or an error; False: one axis `run`; None: as the runs are.
+
+    Raises:
+        FileNotFoundError: A directory is not there, or no run is in it.
+        ValueError: No config can be read, no run has `monitor`, or there is no grid though `grid` is True.
+
+    Example:
+        >>> sweep = open_sweep("sweeps/symbols_table1")  # doctest: +SKIP
+        >>> sweep.metrics["val/accuracy"].sel(model="LSTM", length=50).mean("seed")  # doctest: +SKIP
+        >>> sweep.analysis("lyapunov")["exponent"].isel(mode=0)  # doctest: +SKIP
+    """
+    from rnnlab.opened import OpenedSweep
+    from rnnlab.sweeps import collect
+
+    return OpenedSweep(collect(*folders, monitor=monitor, mode=mode), grid)
 
 
 def _refuse_foreign_targets(node: Any, allow: tuple[str, ...]) -> None:
@@ -173,3 +238,9 @@ def _refuse_foreign_targets(node: Any, allow: tuple[str, ...]) -> None:
     if isinstance(node, list):
         for child in node:
             _refuse_foreign_targets(child, allow)
+
+
+if __name__ == "__main__":
+    from rnnlab.terminal import main
+
+    sys.exit(main())

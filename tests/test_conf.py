@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1] / "conf"
+ENGINES = {"launcher": "launcher", "sweep": "sweeper"}
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if p.name != "train.yaml")
 
 
@@ -43,7 +44,10 @@ def locate(target):
 def composed(file):
     group, _, name = file.removesuffix(".yaml").partition("/")
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("train", overrides=[f"{'+' if group == 'sweep' else ''}{group}={name}"])
+        cfg = compose("train", overrides=[f"{group}={name}"], return_hydra_config=group in ENGINES)
+    if group in ENGINES:  # what these choose is Hydra's
+        return OmegaConf.create({key: cfg.hydra[key] for key in ENGINES.values()})
+    return cfg
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -297,7 +297,7 @@ def test_the_page_crosses_two_parameters_as_a_paper_does(table_1: Path) -> None:
         "history_accuracy_seeds.png",
     }
     html = path.read_text(encoding="utf-8")
-    assert html.count("Plotly.newPlot(") == 1
+    assert html.count("Plotly.newPlot(") == 2  # all runs at a glance, and their histories
     assert "baseline 0.25" in html
     assert not page.all("link")
     assert all("src" not in script for script in page.all("script"))
@@ -308,7 +308,7 @@ def test_links_go_to_the_pages_that_are_there(table_1: Path, tmp_path: Path) -> 
     odd = make_job(tmp_path / "a & b #1", [0.5], seed=9)
     (odd / "report.html").write_text("")
     page = Page(write_sweep_report(table_1, odd, out=tmp_path / "deep" / "out"))
-    links = [a["href"] for a in page.all("a")]
+    links = list(dict.fromkeys(a["href"] for a in page.all("a")))
     assert links == ["table.csv", "../../sweep/0/report.html", "../../a%20%26%20b%20%231/report.html"]
     assert {"sweep/0", "a & b #1"} <= {row[0] for row in page.rows}
 
@@ -357,7 +357,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         make_job(tmp_path / "s" / str(i), [0.5], model={"cell": cell})
     page = Page(write_sweep_report(tmp_path / "s"))
     assert page.text.count(EVIL) >= 3
-    assert len(page.all("script")) == 2  # plotly and its picture
+    assert len(page.all("script")) == 4  # plotly, its two pictures, and that of the tables
     assert "<script>alert" not in (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
 
 
@@ -427,18 +427,29 @@ def test_a_sweep_of_the_command_line_is_reported(cli, tmp_path: Path) -> None:
     root = tmp_path / "sweeps" / "mine"
     assert main([str(root)]) == 0
     page = Page(root / "report.html")
-    assert "4 of 8 jobs have left nothing, not begun or failed before training: 2, 3, 6, 7" in page.text
+    assert "8 have begun, 4 finished, 4 failed." in page.text
+    assert "4 runs before the first epoch: hidden_size=0 is not possible" in page.text
     found: dict[str, Any] = {}
     (guide,) = blocks("docs/sweeps.md", "python")
     exec(guide, found)
     table = found["sweep"].table
-    assert table["job"].tolist() == ["0", "1", "4", "5"]
+    assert table["state"].value_counts().to_dict() == {"finished": 4, "failed": 4}
     saved = pd.read_csv(root / "table.csv")
     np.testing.assert_array_equal(saved["mean"], found["summary"]["mean"])
-    assert saved["model.cell._target_"].tolist() == ["LSTM", "Orthogonal"]
-    for own, row in zip((table[:2], table[2:]), saved.to_dict("records"), strict=True):
+    keys = ["model.cell._target_", "model.cell.hidden_size"]
+    assert saved[keys].values.tolist() == [["LSTM", 0], ["LSTM", 4], ["Orthogonal", 0], ["Orthogonal", 4]]
+    for row in saved.to_dict("records"):
+        ends = table[keys[0]].str.endswith(row[keys[0]])
+        own = table[ends & (table[keys[1]] == row[keys[1]])]
+        if row[keys[1]] == 0:
+            assert (row["seeds"], row["runs"]) == (0, 2)
+            continue
         losses = [pd.read_csv(root / job / "metrics.csv")["train/loss"].min() for job in own["job"]]
         assert row["mean"] == pytest.approx(np.mean(losses), rel=1e-12)
         assert row["sd"] == pytest.approx(abs(losses[0] - losses[1]) / math.sqrt(2), rel=1e-9)
         assert row["seeds"] == 2
-    assert {a["href"] for a in page.all("a")} == {"table.csv", *(f"{n}/report.html" for n in (0, 1, 4, 5))}
+    trained = table.loc[table["state"] == "finished", "job"]
+    logs = {f"{job}/log.txt" for job in table["job"]}
+    links = {str(a["href"]) for a in page.all("a")}
+    assert links == {"table.csv", *logs, *(f"{job}/report.html" for job in trained)}
+    assert all((root / link).is_file() for link in links)

@@ -248,7 +248,7 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, signum):
 
 
 def test_a_sweep_gives_each_job_a_directory_and_tells_of_failures_at_the_end(cli, tmp_path):
-    code, _, err = cli(
+    code, out, err = cli(
         "-m",
         *PLAIN,
         "trainer.max_epochs=1",
@@ -257,17 +257,95 @@ def test_a_sweep_gives_each_job_a_directory_and_tells_of_failures_at_the_end(cli
         "hydra.sweep.dir=all",
     )
     assert code == 1
-    jobs = sorted(path.parent.name for path in (tmp_path / "all").glob("*/config.yaml"))
-    assert jobs == ["0", "2"]
-    assert "2 jobs failed; the others are complete" in err
-    last = err.strip().splitlines()[-2:]
-    assert "job 1 (" in last[0]
-    assert "clip_norm=0 is not possible" in last[0]
-    assert "job 3 (" in last[1]
-    for job in jobs:
-        assert open_run(tmp_path / "all" / job).config.run_dir == str(tmp_path / "all" / job)
-    states = [json.loads((tmp_path / "all" / job / "status.json").read_text())["state"] for job in jobs]
-    assert states == ["finished", "finished"]
+    assert out == ""
+    jobs = {path.parent.name: open_run(path.parent) for path in (tmp_path / "all").glob("*/config.yaml")}
+    assert (
+        sorted(name.rpartition("_")[0] for name in jobs) == ["lstm_sine_seed1"] * 2 + ["ornn_sine_seed1"] * 2
+    )
+    for name, run in jobs.items():
+        assert run.config.run_dir == str(tmp_path / "all" / name)
+        status = json.loads((run.path / "status.json").read_text())
+        log = (run.path / "log.txt").read_text()
+        if run.config.optim.clip_norm:
+            assert status["state"] == "finished"
+            assert status["best"] == run.metrics["train/loss"].min()
+            assert f"report: {run.path / 'report.html'}" in log
+        else:
+            assert status["state"] == "failed"
+            assert "clip_norm=0 is not possible" in status["error"]
+            assert "Traceback" in log
+    assert "2 of 4 jobs done" in err or "4 of 4 jobs done, 2 failed" in err
+    assert f"report: {Path('all') / 'report.html'}" in err
+    last = err.splitlines()[-3:]
+    assert last[0] == "error: 2 jobs failed; the others are complete."
+    for line, number, model in zip(last[1:], (1, 3), ("lstm", "ornn"), strict=True):
+        assert line.startswith(f"  job {number} (model={model} optim.clip_norm=0): ")
+        assert "clip_norm=0 is not possible" in line
+
+
+SWEEP_ERRORS = [
+    (("trainer.max_epoch=1,2",), "The key trainer.max_epoch is not known. Did you mean trainer.max_epochs?"),
+    (("modle=lstm,gru",), "The key modle is not known. Did you mean model?"),
+    (("model=lstm,grru",), "model=grru is not known. Did you mean model=gru?"),
+    (("seed=range(3,3)",), "seed=range(3,3) leaves no job: give at least one value, such as seed=1,2,3."),
+    (("model=",), "model= is not known. Possible: elman, gru, lstm, ornn, slstm."),
+    (
+        ("optim.clip_norm=interval(0,1)",),
+        "optim.clip_norm=interval(0,1) is not possible in a grid: give values",
+    ),
+    (("run_dir=here", "seed=1,2"), "run_dir is one directory, a sweep needs one a job: give hydra.sweep.dir"),
+    (("sweep=optuna", "seed=1"), "There is nothing to search for: give a key an interval"),
+    (("sweep=optuna", "seed=1,2", "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials=0 is not possible"),
+    (("sweep=optuna", "modle.cell.hidden_size=3,4"), "The key modle.cell.hidden_size is not known."),
+    (("sweep=optna",), "sweep=optna is not known. Did you mean sweep=optuna?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), SWEEP_ERRORS, ids=[" ".join(a) for a, _ in SWEEP_ERRORS])
+def test_a_sweep_that_is_not_possible_gets_one_line_and_leaves_nothing(cli, tmp_path, arguments, message):
+    code, out, err = cli("-m", *PLAIN, *arguments, "hydra.sweep.dir=deep/all")
+    assert code == 1
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert out == ""
+    assert not (tmp_path / "deep" / "all").exists()
+
+
+HIDDEN = "import hydra_plugins; hydra_plugins.__path__ = []; import train; train.main()"
+
+
+@pytest.mark.parametrize(
+    ("choice", "extra"),
+    [
+        ("launcher=joblib", "sweep"),
+        ("launcher=submitit_local", "sweep"),
+        ("launcher=slurm", "sweep"),
+        ("launcher=ray", "ray"),
+        ("sweep=optuna", "sweep"),
+    ],
+)
+def test_a_launcher_or_sweeper_that_is_not_installed_names_the_extra(tmp_path, choice, extra):
+    run = subprocess.run(
+        [sys.executable, "-c", HIDDEN, "-m", choice, "seed=1,2"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    assert run.stderr.endswith(f" needs a package that is not installed: pip install 'rnnlab[{extra}]'.\n")
+    assert run.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags", [("--help",), ("-m", "--help"), ("--cfg", "job")])
+def test_what_only_shows_something_starts_no_sweep(cli, tmp_path, flags):
+    code, out, err = cli("sweep=symbols_table1", *flags)
+    assert code == 0, err
+    assert out
+    assert not any(tmp_path.iterdir())
 
 
 def test_two_runs_started_in_the_same_second_do_not_meet(cli, tmp_path):
@@ -443,16 +521,36 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
+@pytest.fixture
+def wandb_session(monkeypatch, tmp_path):
+    """W&B as in a fresh process, without settings or a key: it keeps one set of settings a process."""
+    import wandb
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
 @pytest.mark.parametrize("key", ["abc", "x" * 40])
-def test_a_refused_wandb_key_ends_before_anything_is_written(
-    cli, tmp_path, monkeypatch, refusing_server, key
+def test_a_refused_wandb_key_costs_the_upload_and_not_the_run(
+    cli, wandb_session, monkeypatch, refusing_server, key
 ):
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_BASE_URL", refusing_server)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    code, _, err = cli(*PLAIN, "logger=wandb", "run_dir=new")
+    code, out, err = cli(*PLAIN, "logger=wandb", "trainer.max_epochs=1", "run_dir=new")
+    assert code == 0, err
+    assert out.count("W&B: this run is offline because") == 1
+    assert out.count("To upload it: wandb sync") == 1
+    assert open_run("new").metrics.index.tolist() == [1]
+
+
+def test_wandb_online_without_a_key_ends_before_anything_is_written(cli, wandb_session, tmp_path):
+    code, _, err = cli(*PLAIN, "logger=wandb", "logger.wandb.mode=online", "run_dir=new")
     assert code == 1
-    assert err.startswith(f"error: W&B at {refusing_server} refused the run")
+    assert err.startswith("error: mode=online, but there is no key for")
     assert "logger.wandb.mode=offline or logger=none" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "new").exists()

@@ -18,6 +18,7 @@ from rnnlab.analysis.orbit import orbit
 from rnnlab.analysis.periodic_orbits import periodic_orbits
 from rnnlab.analysis.rotation import rotation_number
 from rnnlab.analysis.states import batch_axes, check_states, to_numpy
+from rnnlab.shares import join_rows, shared
 from rnnlab.systems import Flow, Observed, System, VectorField, is_flow, observe
 
 KINDS = ("fixed point", "periodic orbit", "torus", "chaos")
@@ -195,9 +196,18 @@ class _Search:
             directions = torch.linalg.qr(torch.randn(size, 3, dtype=x0.dtype, generator=generator))[0]
         directions = directions.to(x0.device)
         seen = Observed(system, lambda x: torch.cat((observe(system, x), x @ directions), -1))
-        found = orbit(
-            seen, x0, steps=record, max_burn_in=max_burn_in, tolerance=tolerance, max_period=max_period
-        )
+
+        def settle(rows: slice) -> xr.Dataset:
+            return orbit(
+                seen,
+                x0[..., rows, :],
+                steps=record,
+                max_burn_in=max_burn_in,
+                tolerance=tolerance,
+                max_period=max_period,
+            )
+
+        found = join_rows(shared(settle, self.rows[1], in_step=True), "sample")
         y = found.y.values.reshape(*self.rows, record, -1)
         self.y, self.trail = y[..., : -directions.shape[1]], y[..., -directions.shape[1] :]
         self.burn_in = int(found.burn_in)
@@ -285,9 +295,20 @@ class _Search:
         order = np.argsort(~rest, axis=-1, kind="stable")[:, : rest.sum(-1).max()]
         take = torch.from_numpy(order).to(self.x0.device).reshape(*self.x0.shape[:-2], -1)
         starts = self.last.gather(-2, take[..., None].expand(*take.shape, self.x0.shape[-1]))
-        spectrum = lyapunov_spectrum(
-            self.system, starts, count=1, steps=steps, discard=min(steps, 200), seed=seed, progress=progress
-        )
+
+        def part_ways(rows: slice) -> xr.Dataset:
+            discard = min(steps, 200)
+            return lyapunov_spectrum(
+                self.system,
+                starts[..., rows, :],
+                count=1,
+                steps=steps,
+                discard=discard,
+                seed=seed,
+                progress=progress,
+            )
+
+        spectrum = join_rows(shared(part_ways, starts.shape[-2]), "sample")
         exponent, error = np.full(self.rows, np.nan), np.full(self.rows, np.nan)
         for values, name in ((exponent, "sample_exponent"), (error, "sample_error")):
             np.put_along_axis(values, order, spectrum[name].values.reshape(order.shape), -1)

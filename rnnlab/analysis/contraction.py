@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from rnnlab.analysis.states import check_states, one_thread, to_numpy
 from rnnlab.intervals import UNIT, Interval, UnknownOperation, differentiate
+from rnnlab.shares import shared
 from rnnlab.systems import System, bounds, is_flow, jacobian, push
 
 NORMS = ("2", "inf", "weighted")
@@ -329,9 +330,17 @@ def _reached(
         # the whole box may be wider by orders of magnitude than where orbits go
         shares = torch.rand(states, x.shape[-1], dtype=x.dtype, generator=generator).to(x.device)
         some.append((maps[-1], torch.lerp(least, greatest, shares).clamp(low, high)))
-    for system, points in some:
-        for part in points.split(max(1, ENTRIES // (points[..., :1, :].numel() * x.shape[-1])), -2):
-            most = torch.fmax(most, _most(_norms(jacobian(system, part), weights)).reshape(-1, 3))
+    size = max(1, ENTRIES // (x[..., :1, :].numel() * x.shape[-1]))
+    pieces = [(system, piece) for system, points in some for piece in points.split(size, -2)]
+
+    def reached(rows: slice) -> tuple[Tensor, ...]:
+        found = most
+        for system, piece in pieces[rows]:
+            found = torch.fmax(found, _most(_norms(jacobian(system, piece), weights)).reshape(-1, 3))
+        return (found,)
+
+    for (found,) in shared(reached, len(pieces)):
+        most = torch.fmax(most, found)
     # rounding must not lift what is a lower bound
     most = most * (1 - 2 * _error(x.shape[-1]))
     return most, torch.minimum(rate, most)

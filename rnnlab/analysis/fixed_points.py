@@ -26,6 +26,7 @@ from rnnlab.analysis.roots import (
 )
 from rnnlab.analysis.stability import classify, leading_first
 from rnnlab.analysis.states import batch_axes, check_states, one_thread, to_numpy
+from rnnlab.shares import cat_rows, shared
 from rnnlab.systems import (
     System,
     VectorField,
@@ -289,7 +290,7 @@ def _search(
 
     searches = [by_parts(jump, z, real, bar)]
     if iterations and not full.flow and bool(fresh.any()):
-        ends, settling = iterate(full, x, fresh, iterations)
+        ends, settling = _iterate(full, x, fresh, iterations)
         searches.append(by_parts(jump, restrict(ends), settling, bar))
     led = torch.stack([good for _, good in searches]).any(0)
     ends, good, flat = by_parts(descend, z, real if slow else real & ~led, bar)
@@ -312,6 +313,17 @@ def _search(
         ends = small.lift(ends)
     label = label[..., : candidates.shape[-2]]
     return points, torch.stack(label.split(real.shape[-1], -1), -1), ends, flat
+
+
+def _iterate(zeros: Zeros, x: Tensor, go: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """`iterate`, all rows at once, which needs no Jacobians; several processes share them out."""
+    axis = x.ndim - 2
+
+    def part(rows: slice) -> tuple[Tensor, Tensor]:
+        return iterate(zeros, x[..., rows, :], go[..., rows], iterations)
+
+    ends, settling = cat_rows(shared(part, x.shape[axis]), axis)
+    return ends, settling
 
 
 def _uniform(system: System | VectorField, x0: Tensor, count: int, seed: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rnnlab.analysis.lyapunov import lyapunov_spectrum
 from rnnlab.analysis.states import one_thread, to_numpy
+from rnnlab.shares import everyone
 from rnnlab.systems import tangent
 
 _BLOCKS = 8  # stretches of time that the rate and its standard error are made of
@@ -123,7 +124,8 @@ def gradient_flow(
         states = _states(driven, x0)
         cost, by_output, by_state = _costs(network, objective, states[1:], targets)
         asked = torch.nonzero(by_output.flatten(1).nan_to_num(nan=1.0).any(-1))
-        end = int(asked[-1]) + 1 if len(asked) else steps
+        # of all processes that look at some of the sequences
+        end = max(everyone(int(asked[-1]) + 1 if len(asked) else 0)) or steps
         size = torch.zeros(sequences, steps + 1, dtype=torch.float64, device=x0.device)
         last_log = torch.full_like(size, math.nan)
         contribution = np.zeros((sequences, len(chosen), len(names)))
@@ -303,7 +305,7 @@ def _norms(
             frame, log = _multiply(driven, states, end - lag, end, frame)
             if before is not None:
                 moved = (log - before).nan_to_num(nan=0.0).abs()
-            if size <= _VECTORS or (before is not None and bool((moved < _CLOSE).all())):
+            if size <= _VECTORS or (before is not None and all(everyone(bool((moved < _CLOSE).all())))):
                 break
             before = log
         norm[:, place] = to_numpy(log.exp().masked_fill(lost, math.nan))

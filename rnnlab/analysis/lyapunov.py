@@ -18,7 +18,6 @@ from rnnlab.systems import Flow, Sequence, System, VectorField, is_flow, push
 _BLOCKS = 64  # stretches of time that the convergence curve and the standard error are made of
 
 
-@torch.no_grad()
 def lyapunov_spectrum(
     system: System | VectorField | Sequence,
     x0: Tensor,
@@ -98,6 +97,49 @@ def lyapunov_spectrum(
         >>> found.exponent.values.round(6).tolist(), found.kaplan_yorke.item()
         ([0.962424, -0.962424], 2.0)
     """
+    return spectrum(
+        growth(system, x0, count=count, steps=steps, discard=discard, dt=dt, seed=seed, progress=progress)
+    )
+
+
+@torch.no_grad()
+def growth(
+    system: System | VectorField | Sequence,
+    x0: Tensor,
+    *,
+    count: int | None = None,
+    steps: int | None = None,
+    discard: int = 200,
+    dt: float = 0.01,
+    seed: int = 0,
+    progress: bool = False,
+) -> xr.Dataset:
+    """What small deviations from each orbit grow by: the first half of `lyapunov_spectrum`.
+
+    Nothing of an orbit depends on the others, so that they may be followed in several places.
+
+    Args:
+        system, x0, count, steps, discard, dt, seed, progress: Those of `lyapunov_spectrum`.
+
+    Returns:
+        A dataset with (no `probe` axis where `x0` has none)
+
+        - `growth` `(probe, sample, time, mode)`: logarithms of growth in up to 64 blocks of time, which end
+          at `time`; NaN for an orbit that leaves the finite numbers;
+        - `integration_change` `(probe, sample, time, mode)`, for flows only.
+
+    Raises:
+        ValueError: As `lyapunov_spectrum`.
+
+    Example:
+        >>> import torch
+        >>> from rnnlab.maps import CatMap
+        >>> grown = growth(CatMap(), torch.tensor([[0.1, 0.2], [0.3, 0.1]]).double(), steps=10)
+        >>> grown.growth.isel(mode=0).sum("time").round(3).values.tolist()
+        [9.624, 9.624]
+        >>> spectrum(grown).exponent.round(6).values.tolist()
+        [0.962424, -0.962424]
+    """
     size = x0.shape[-1] if isinstance(x0, Tensor) and x0.ndim else 1
     count = size if count is None else count
     length = len(system) if isinstance(system, Sequence) else None
@@ -138,39 +180,15 @@ def lyapunov_spectrum(
                 lost = lost | ~x.isfinite().all(-1)
             blocks.append(growth)
             bar.update(stop - start)
-    lengths = unit * torch.as_tensor(np.diff(edges), dtype=x0.dtype, device=x0.device)
     sums = torch.stack(blocks[1:], -2)  # without what was discarded
-    lost = (lost | (sums.isnan() | sums.isposinf()).any(-1).any(-1))[..., None]
-    sums = sums.masked_fill(lost[..., None], math.nan)
-
-    sample = sums.sum(-2) / lengths.sum()
-    mean = sample.nanmean(-2)
-    running = sums.nanmean(-3).cumsum(-2) / lengths.cumsum(0)[:, None]
-    sample_error = _block_error(sums, lengths)
-    over_time = (sample_error.square().masked_fill(lost, 0.0).sum(-2) / (~lost).sum(-2)).sqrt()
-    if length is None:  # samples of a sequence go through the same: their errors are no independent ones
-        over_time = over_time / (~lost).sum(-2).sqrt()
-    error = torch.maximum(_spread(sample), over_time)
-    # a direction that is destroyed in every sample is so for certain
-    destroyed = sample.isneginf()
-    error = torch.where(destroyed.any(-2), torch.where((destroyed | lost).all(-2), 0.0, math.inf), error)
-    sample_error = torch.where(destroyed, 0.0, sample_error)
-
-    axes = batch_axes(x0)
-    probe = axes[:-1]
-    units = {"units": "nats per time step" if finer is None else "nats per unit time"}
-    variables = {
-        "exponent": ((*probe, "mode"), to_numpy(mean), units),
-        "standard_error": ((*probe, "mode"), to_numpy(error), units),
-        "sample_exponent": ((*axes, "mode"), to_numpy(sample), units),
-        "sample_error": ((*axes, "mode"), to_numpy(sample_error), units),
-        "running": ((*probe, "time", "mode"), to_numpy(running), units),
-        "kaplan_yorke": (probe, _kaplan_yorke(to_numpy(mean), to_numpy(error), size)),
-        "diverged": (probe, to_numpy(lost[..., 0].sum(-1))),
+    lost = (lost | (sums.isnan() | sums.isposinf()).any(-1).any(-1))[..., None, None]
+    axes = (*batch_axes(x0), "time", "mode")
+    variables: dict[str, tuple] = {
+        "growth": (axes, to_numpy(sums.masked_fill(lost, math.nan)), {"units": "nats"})
     }
     if errors:
-        bias = torch.stack(errors).masked_fill(lost, math.nan).nanmean(-2).mean(0)
-        variables["integration_error"] = ((*probe, "mode"), to_numpy(bias), units)
+        change = torch.stack(errors, -2).masked_fill(lost, math.nan)
+        variables["integration_change"] = (axes, to_numpy(change))
     time_units = {"units": "time steps" if finer is None else "units of time of the flow"}
     return xr.Dataset(
         variables,
@@ -183,8 +201,55 @@ def lyapunov_spectrum(
             "dt": unit,
             "seed": seed,
             "driven": length is not None,
+            "size": size,
         },
     )
+
+
+def spectrum(grown: xr.Dataset) -> xr.Dataset:
+    """Exponents and their errors from what deviations grew by: the second half of `lyapunov_spectrum`.
+
+    Args:
+        grown: What `growth` returned.
+
+    Returns:
+        The dataset of `lyapunov_spectrum`.
+    """
+    sums = torch.from_numpy(grown["growth"].values)  # (*probe, sample, block, mode)
+    lengths = torch.from_numpy(np.diff(grown["time"].values, prepend=0).astype(float))
+    lost = sums[..., 0, :1].isnan()
+    sample = sums.sum(-2) / lengths.sum()
+    mean = sample.nanmean(-2)
+    running = sums.nanmean(-3).cumsum(-2) / lengths.cumsum(0)[:, None]
+    sample_error = _block_error(sums, lengths)
+    over_time = (sample_error.square().masked_fill(lost, 0.0).sum(-2) / (~lost).sum(-2)).sqrt()
+    if not grown.attrs["driven"]:
+        # samples of a sequence go through the same: their errors are no independent ones
+        over_time = over_time / (~lost).sum(-2).sqrt()
+    error = torch.maximum(_spread(sample), over_time)
+    # a direction that is destroyed in every sample is so for certain
+    destroyed = sample.isneginf()
+    error = torch.where(destroyed.any(-2), torch.where((destroyed | lost).all(-2), 0.0, math.inf), error)
+    sample_error = torch.where(destroyed, 0.0, sample_error)
+
+    probe = ("probe",) * (sums.ndim - 3)
+    axes = (*probe, "sample")
+    units = {"units": "nats per " + ("time step" if grown["time"].units == "time steps" else "unit time")}
+    size = grown.attrs["size"]
+    variables = {
+        "exponent": ((*probe, "mode"), to_numpy(mean), units),
+        "standard_error": ((*probe, "mode"), to_numpy(error), units),
+        "sample_exponent": ((*axes, "mode"), to_numpy(sample), units),
+        "sample_error": ((*axes, "mode"), to_numpy(sample_error), units),
+        "running": ((*probe, "time", "mode"), to_numpy(running), units),
+        "kaplan_yorke": (probe, _kaplan_yorke(to_numpy(mean), to_numpy(error), size)),
+        "diverged": (probe, to_numpy(lost[..., 0].sum(-1))),
+    }
+    if "integration_change" in grown:
+        change = torch.from_numpy(grown["integration_change"].values)
+        variables["integration_error"] = ((*probe, "mode"), to_numpy(change.nanmean(-3).mean(-2)), units)
+    attrs = {key: value for key, value in grown.attrs.items() if key != "size"}
+    return xr.Dataset(variables, coords={"time": grown["time"]}, attrs=attrs)
 
 
 def _whole(name: str, value: int, least: int, most: float = math.inf) -> None:

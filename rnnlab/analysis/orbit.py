@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from rnnlab.shares import everyone
 from rnnlab.systems import System
 
 
@@ -159,7 +160,8 @@ def _settle(
         rest = torch.maximum((x - start).abs(), (x - before).abs()).amax(-1)
         change = torch.maximum((mean - last_mean).abs(), (std - last_std).abs()).amax(-1)
         drift = torch.minimum(rest, change) / (mean.abs() + std).amax(-1).clamp(min=1)
-        if early and bool(((drift <= tolerance) | ~x.isfinite().all(-1)).all()):
+        # of all processes that follow some of the orbits
+        if early and all(everyone(bool(((drift <= tolerance) | ~x.isfinite().all(-1)).all()))):
             break
     return x, drift, time
 

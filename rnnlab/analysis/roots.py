@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rnnlab.shares import cat_rows, shared
 from rnnlab.systems import is_flow, jacobian, law, push
 
 SETTLING = 1e-2  # speed of an orbit that may be on its way to a fixed point
@@ -64,14 +65,22 @@ def around(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 def by_parts(
     function: Callable[..., tuple[Tensor, ...]], x: Tensor, go: Tensor, bar: tqdm
 ) -> tuple[Tensor, ...]:
-    """Apply to few enough rows `(*probe, sample, state)` at a time that their Jacobians fit the memory."""
+    """Apply to few enough rows `(*probe, sample, state)` at a time that their Jacobians fit the memory.
+
+    Several processes share the rows out; see `rnnlab.shares`.
+    """
     axis, size = x.ndim - 2, x.shape[-1]
-    width = max(1, ELEMENTS // (x[..., 0, 0].numel() * size * size))
-    parts = []
-    for states, active in zip(x.split(width, axis), go.split(width, axis), strict=True):
-        parts.append(function(states, active))
-        bar.update(int(active.sum()))
-    return tuple(torch.cat(pieces, axis) for pieces in zip(*parts, strict=True))
+    width = max(1, ELEMENTS // (x.shape[:-2].numel() * size * size))
+
+    def look(rows: slice) -> tuple[Tensor, ...]:
+        some = (slice(None),) * axis + (rows,)
+        parts = []
+        for states, active in zip(x[some].split(width, axis), go[some].split(width, axis), strict=True):
+            parts.append(function(states, active))
+            bar.update(int(active.sum()))
+        return tuple(torch.cat(pieces, axis) for pieces in zip(*parts, strict=True))
+
+    return cat_rows(shared(look, x.shape[axis]), axis)
 
 
 def take(go: Tensor, *values: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from rnnlab.analysis.cost import Cost
 from rnnlab.analysis.states import one_thread
+from rnnlab.shares import shared, sharers
 
 CONSTANTS = ("V", "grad V")
 LAWS = ("power", "exponential")  # constants that grow as N^rate and as e^(rate N)
@@ -46,7 +47,7 @@ def smoothness(
     `rnnlab.analysis.cost.Cost`, also for what a horizon is where only the last step is asked for.
 
     A look takes (2 points - 1) (rays + 2) + 1 gradients at each horizon (for an even number of points about
-    as many).
+    as many). Several processes share out the horizons, of which the longest is nearly half of all work.
 
     **From below.** The constants are suprema over a set of weights, here the ball around theta with `radius`
     times its length. What is found is the largest value at some points of it, hence a lower bound, and in
@@ -138,9 +139,17 @@ def smoothness(
     names = [*fixed, "gradient", "sharpest"]
 
     with one_thread():
-        looks = []
-        for horizon in tqdm(list(horizons), disable=not progress, desc="smoothness"):
-            looks.append(_look(cost, horizon, fixed, names, length * radius, points, length * NEAR))
+        hands = _dealt(horizons, sharers())
+
+        def look(rows: slice) -> dict[int, dict[str, Any]]:
+            some = sorted(horizon for hand in hands[rows] for horizon in hand)
+            return {
+                horizon: _look(cost, horizon, fixed, names, length * radius, points, length * NEAR)
+                for horizon in tqdm(some, disable=not progress, desc="smoothness")
+            }
+
+        seen = {horizon: look for part in shared(look, len(hands)) for horizon, look in part.items()}
+        looks = [seen[horizon] for horizon in horizons]
         joint = _joint_stretch(cost, generator)
     found = {key: np.array([look[key] for look in looks]) for key in looks[0]}
     if not np.isfinite(found["cost"]).any():
@@ -187,6 +196,20 @@ def smoothness(
             "asked": "at the end" if len(targets) < len(inputs) else "at every step",
         },
     )
+
+
+def _dealt(horizons: Sequence[int], hands: int) -> list[list[int]]:
+    """Horizons for several processes, each of which takes as many steps as it has numbers.
+
+    The longest that are left go to whoever has least.
+
+    >>> _dealt([1, 2, 4, 8, 16, 20], 2)
+    [[20, 4, 2], [16, 8, 1]]
+    """
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    for horizon in sorted(horizons, reverse=True):
+        min(dealt, key=sum).append(horizon)
+    return dealt
 
 
 def _check(**options: tuple[int, int]) -> None:

@@ -8,17 +8,18 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 
-def document(title: str, body: Sequence[str], *, renewing: bool = False) -> str:
+def document(title: str, body: Sequence[str], *, renewing: bool = False, style: str = "") -> str:
     """A whole page that opens offline; plotly is in it once, where a part draws with it.
 
     Args:
         title: What stands on the browser's tab.
         body: The parts.
         renewing: Whether it loads itself again every half minute.
+        style: Of this page, beyond what all have.
     """
     refresh = '<meta http-equiv="refresh" content="30">' if renewing else ""
     scripts = ""
@@ -29,7 +30,7 @@ def document(title: str, body: Sequence[str], *, renewing: bool = False) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{refresh}<title>{text(title)}</title><style>{STYLE}</style>{scripts}</head>"
+        f"{refresh}<title>{text(title)}</title><style>{STYLE}{style}</style>{scripts}</head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 
@@ -50,12 +51,27 @@ def section(title: str, content: str) -> str:
     return f"<section><h2>{text(title)}</h2>{content}</section>"
 
 
-def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    """A table that scrolls where it is too wide; no heads, no header."""
+class Cell(NamedTuple):
+    """What stands in a table, and what it is sorted by."""
+
+    shown: Any
+    key: Any
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]], *, name: str = "") -> str:
+    """A table that scrolls where it is too wide; no heads, no header. With a name a script can sort it."""
     top = "".join(f"<th>{text(cell)}</th>" for cell in head)
     top = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
-    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    kind = f' class="sortable" id="{text(name)}"' if name else ""
+    return f'<div class="wide"><table{kind}>{top}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: Any) -> str:
+    if not isinstance(cell, Cell):
+        return f"<td>{text(cell)}</td>"
+    key = "" if cell.key is None or cell.key != cell.key else cell.key  # NaN
+    return f'<td data-key="{text(key)}">{text(cell.shown)}</td>'
 
 
 def fold(title: str, content: str, length: int, most: int = 24) -> str:

@@ -182,15 +182,6 @@ def test_each_process_takes_from_all_sequences():
     assert task.trainer is owner
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_two_processes_share_the_sequences_out_or_one_sees_all(shared):
-    callback = watch(Given(), sequences=5, shared=shared)
-    ranks = [SimpleNamespace(global_rank=i, world_size=2, is_global_zero=not i) for i in range(2)]
-    first, second = (list(range(5)[callback._mine(trainer)]) for trainer in ranks)
-    assert first + second == [0, 1, 2, 3, 4]
-    assert bool(second) == shared
-
-
 def test_what_is_shared_is_one_dataset(tmp_path):
     for shared in (False, True):
         fit(tmp_path / str(shared), sine(), watch(Given(), shared=shared), epochs=1)

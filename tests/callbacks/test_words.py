@@ -13,8 +13,6 @@ from callbacks.words import SHOWN, summary, told
 from datamodules import Sine
 from rnnlab.autonomous import freeze
 from rnnlab.cells import GRU, LSTM
-from rnnlab.distributed import shard
-from rnnlab.labelled import concatenate
 from rnnlab.learner import SequenceLearner
 from rnnlab.model import RecurrentModel
 from rnnlab.objectives import TokenCrossEntropy
@@ -136,23 +134,6 @@ def test_a_resumed_run_sees_what_the_unbroken_one_saw(tmp_path):
     fit(tmp_path / "broken", watch(draw=None), ckpt_path=checkpoint)
     assert looks(tmp_path / "whole").sizes["epoch"] == 5
     xr.testing.assert_identical(looks(tmp_path / "broken"), looks(tmp_path / "whole"))
-
-
-def test_shares_of_two_processes_are_the_whole(rhymed):
-    """Three words for two processes; and of four one has nothing to do."""
-    folder, callback, learner = rhymed
-    device = torch.device("cpu")
-    for size in (2, 4):
-        with torch.no_grad():
-            parts = [
-                callback._analyse(learner.model, shard(3, rank, size), device, 60) for rank in range(size)
-            ]
-        assert [part is None for part in parts] == [rank >= 3 for rank in range(size)]
-        both = concatenate([part for part in parts if part is not None], "probe")
-        whole = looks(folder).isel(epoch=-1)
-        for name in ("probe", "symbol", "transient", "period", "opening", "loop", "ties"):
-            assert both[name].values.tolist() == whole[name].values.tolist(), name
-        np.testing.assert_allclose(both.margin, whole.margin, rtol=1e-6)
 
 
 def test_figures_and_a_page_with_the_text_escaped(rhymed):
