@@ -94,13 +94,17 @@ def undisturbed():
     assert {thread.name for thread in threading.enumerate() if thread not in threads} <= {"tqdm_monitor"}
 
 
-def finish(process: subprocess.Popen, seconds: float = 240) -> str:
+def finish(process: subprocess.Popen, seconds: float = 600) -> str:
     """All that it says, once it has ended."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
         process.kill()
-        raise AssertionError(process.communicate()[0]) from None
+        try:
+            said = process.communicate(timeout=10)[0]
+        except subprocess.TimeoutExpired as late:  # others hold its output open
+            said = late.output
+        raise AssertionError(said) from None
 
 
 def status(run_dir: Path) -> dict:

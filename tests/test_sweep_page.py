@@ -13,7 +13,7 @@ import pytest
 
 from rnnlab.figures.style import new_figure, save_png
 from rnnlab.ledger import Ledger, now
-from rnnlab.report import write_sweep_report
+from rnnlab.report import write_report, write_sweep_report
 from tests.browser import Browser
 from tests.browser import browser as browser  # a fixture
 from tests.test_report import EVIL, Page
@@ -259,3 +259,28 @@ def test_runs_without_pictures_say_so(tmp_path: Path) -> None:
     page = Page(write_sweep_report(tmp_path / "s"))
     assert "No run has left a picture yet" in page.text
     assert "The runs have the same parameters." in page.text
+
+
+def test_the_jobs_of_a_sweep_share_what_draws_their_plots(tmp_path: Path, browser: Browser) -> None:
+    root, plots = tmp_path / "a sweep #1", ".js-plotly-plot .main-svg"
+    for i in range(2):
+        Ledger(root).write(i, run=str(i), state="finished", overrides=[])
+        page = write_report(make_job(root / str(i), [0.5, 0.25]))
+        assert page.stat().st_size < 1e5
+    (library,) = root.glob("plotly-*.min.js")
+    assert library.stat().st_size > 1e6
+    browser.open(page)
+    assert browser.wait(lambda: browser.all(plots))
+    assert not browser.one(".lacks").is_displayed()
+    assert browser.errors() == []
+    alone = root / "1"
+    alone = alone.rename(tmp_path / "alone")  # where no sweep is above it
+    library.unlink()
+    browser.open(alone / "report.html")
+    assert browser.one(".lacks").is_displayed()
+    browser.errors()
+    assert write_report(alone).stat().st_size > 1e6
+    browser.open(alone / "report.html")
+    assert browser.wait(lambda: browser.all(plots))
+    assert browser.all(".lacks") == []
+    assert browser.errors() == []

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rnnlab import members
 from rnnlab.figures import training
+from rnnlab.ledger import FOLDER
 from rnnlab.report import words
 from rnnlab.report.parts import clock, document, duration, images, plotly, section, table, text
 from rnnlab.report.sections import SECTIONS, show
@@ -19,10 +20,13 @@ from rnnlab.traces import Record
 
 
 def render(record: Record) -> str:
-    """The whole page."""
+    """The whole page; those of a sweep's jobs share what draws their plots."""
+    sweep_dir = record.run_dir.resolve().parent
+    folder = sweep_dir if (sweep_dir / FOLDER).is_dir() else None
     body = [_header(record), *_analyses(record), _training(record), _timings(record), _origin(record)]
     body.insert(1, "".join(f'<p class="note">{text(problem)}</p>' for problem in record.problems))
-    return document(record.run_dir.resolve().name, body, renewing=record.state == "running")
+    running = record.state == "running"
+    return document(record.run_dir.resolve().name, body, renewing=running, folder=folder)
 
 
 def _header(record: Record) -> str:

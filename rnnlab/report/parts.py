@@ -6,33 +6,50 @@ import base64
 import html
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 
-def document(title: str, body: Sequence[str], *, renewing: bool = False, style: str = "") -> str:
-    """A whole page that opens offline; plotly is in it once, where a part draws with it.
+def document(
+    title: str, body: Sequence[str], *, renewing: bool = False, style: str = "", folder: Path | None = None
+) -> str:
+    """A whole page that opens offline; plotly is in it once, where a part draws with it, or beside it.
 
     Args:
         title: What stands on the browser's tab.
         body: The parts.
         renewing: Whether it loads itself again every half minute.
         style: Of this page, beyond what all have.
+        folder: A directory above that of the page in which several pages share plotly: 5 MB.
     """
     refresh = '<meta http-equiv="refresh" content="30">' if renewing else ""
     scripts = ""
     if any("Plotly.newPlot" in part for part in body):
-        from plotly.offline import get_plotlyjs
-
-        scripts = f"<script>{get_plotlyjs()}</script>"
+        scripts = _plotly(folder)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"{refresh}<title>{text(title)}</title><style>{STYLE}{style}</style>{scripts}</head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+        f"<body><main>{LACKS_PLOTS if folder else ''}{''.join(body)}</main></body></html>\n"
     )
+
+
+def _plotly(folder: Path | None) -> str:
+    """The script that draws, as a file of `folder` where it can be kept there."""
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    if folder is not None:
+        path = folder / f"plotly-{get_plotlyjs_version()}.min.js"
+        with suppress(OSError):
+            if not path.is_file():
+                publish(get_plotlyjs(), path)
+            # a page that was taken away from there says what it lacks
+            lost = "document.documentElement.classList.add('lacks-plots')"
+            return f'<script src="../{path.name}" onerror="{lost}"></script>'
+    return f"<script>{get_plotlyjs()}</script>"
 
 
 def publish(content: str, path: Path) -> Path:
@@ -128,7 +145,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+LACKS_PLOTS = (
+    '<p class="note lacks">The plots of this page are drawn by a script in the directory of its sweep, which '
+    "is not above it any more. <code>python -m rnnlab.report RUN_DIR</code> makes the page whole.</p>"
+)
 STYLE = """
+.lacks { display: none; } .lacks-plots .lacks { display: block; }
 :root { color-scheme: light dark; --ink: #222; --dim: #666; --paper: #fff; --card: #f4f5f7; --line: #ddd; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e4e4; --dim: #a0a0a0; --paper: #16181c; --card: #22252b; --line: #3a3e46; }
