@@ -100,7 +100,8 @@ def _best(given: argparse.Namespace) -> str:
         return as_json(found)
     if given.by is None:
         return facts(found[0])
-    again = [f"\n{path}\n  {command}" for path, command in zip(first["path"], commands, strict=True)]
+    said = [command or "how it was made is not on record" for command in commands]
+    again = [f"\n{path}\n  {line}" for path, line in zip(first["path"], said, strict=True)]
     return "\n".join([layout(shown, _width(), list(parameters)), *again])
 
 
