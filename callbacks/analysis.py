@@ -314,7 +314,7 @@ class AnalysisCallback(pl.Callback):
         else:
             parts = shared(look, len(inputs), in_step=inside and not self.alone)
             seen = join_rows(parts, "probe")
-        if self.merge is not None:
+        if self.merge is not None and not isinstance(frozen, Ensemble):
             seen = self.merge(seen)
         if self.warm is not None:
             self._last = seen
@@ -366,7 +366,8 @@ class AnalysisCallback(pl.Callback):
             parts = [self._at(m, u, states, **where, member=i) for i, m in enumerate(model.unstack())]
             return concatenate([part.expand_dims("member") for part in parts], "member")
         every = states.expand(len(model), *states.shape)
-        return self.analysis(*self._system(model, u, every), **self._known(**where)).rename(probe="member")
+        seen = self.analysis(*self._system(model, u, every), **self._known(**where))
+        return (seen if self.merge is None else self.merge(seen)).rename(probe="member")
 
     def _system(self, model: Network, u: Tensor, states: Tensor) -> tuple[System | Sequence, Tensor]:
         """The network under held inputs and its states, or closed or driven, seen as the task wishes."""

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from rnnlab.ensemble import Ensemble
 from rnnlab.model import RecurrentModel
-from rnnlab.runs import open_run
+from rnnlab.runs import open_run, open_sweep
 from tests.test_docs import blocks
 from tests.test_report import Page
 from tests.test_train import LOOKS, PLAIN, SMALL, WATCHED, start, weights
@@ -224,8 +224,9 @@ def test_what_is_not_possible_is_said_before_anything_is_written(cli, tmp_path, 
 def test_a_sweep_over_sizes(cli, tmp_path):
     code, _, err = cli("-m", *PLAIN, "trainer.max_epochs=1", "ensemble=2,null", "hydra.sweep.dir=all")
     assert code == 0, err
-    assert len(open_run(tmp_path / "all" / "0").model) == 2
-    assert isinstance(open_run(tmp_path / "all" / "1").model, RecurrentModel)
+    both, one = open_sweep("all").runs.values()
+    assert len(both.model) == 2
+    assert isinstance(one.model, RecurrentModel)
 
 
 def test_a_member_that_stops_is_told_of_on_the_page(cli, tmp_path):

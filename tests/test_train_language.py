@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 import train
 from rnnlab.autonomous import freeze
 from rnnlab.learner import SequenceLearner
-from rnnlab.runs import open_run
+from rnnlab.runs import open_run, open_sweep
 from tests.corpora import write_corpus
 from tests.languages import numbered
 
@@ -255,7 +255,7 @@ def test_two_processes_learn_what_one_does_and_resume_to_the_same(cli, tmp_path,
     ddp = (*PLAIN, f"task.data_dir={texts}", "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=4")
     sweep = ("-m", "model.dropout=0,0.5", "checkpoint.keep=2", "hydra.sweep.dir=two")
     finish(start(*sweep, *ddp, cwd=tmp_path))
-    plain, dropped = tmp_path / "two" / "0", tmp_path / "two" / "1"
+    plain, dropped = (run.path for run in open_sweep(tmp_path / "two").runs.values())
     alone, shared, other = (open_run(path).metrics for path in (tmp_path / "one", plain, dropped))
     np.testing.assert_allclose(alone, shared, rtol=1e-5, atol=1e-6)
     assert_same_weights(tmp_path / "one", plain, rtol=1e-5, atol=1e-6)
