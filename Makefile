@@ -5,7 +5,7 @@ BIN := $(ENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test fast lint format clean
+.PHONY: help env run test long fast lint format clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,8 +25,11 @@ run: env  ## Train an LSTM on sine waves and watch it learn to oscillate (a few 
 
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-test: env  ## All tests, on all processors
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: env  ## All tests but a few long ones, on all processors
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
+
+long: env  ## The long ones
+	$(BIN)/python -m pytest $(PARALLEL) -m long $(ARGS)
 
 fast: env  ## All tests but the slow ones
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)

@@ -416,6 +416,7 @@ def namespaces():
                 ip("netns", "del", name, check=False)
 
 
+@pytest.mark.long
 def test_two_nodes_with_a_cable_between_them(namespaces, whole, tmp_path):
     """The second one's process is killed; torchrun ends both, and both go on from where it was."""
     address, interfaces, within = namespaces

@@ -195,7 +195,9 @@ def test_table_1_is_the_same_by_all_engines(sweep, tmp_path, expected, engine):
     assert [line for line in lines if not line.startswith(("sweep", "report: "))] == []
 
 
-@pytest.mark.parametrize("engine", ["joblib", "submitit_local", "ray"])  # of slurm, see test_slurm.py
+@pytest.mark.parametrize(
+    "engine", ["joblib", *(pytest.param(name, marks=pytest.mark.long) for name in ("submitit_local", "ray"))]
+)  # of slurm, see test_slurm.py
 def test_a_killed_job_goes_on_to_the_same_end(sweep, tmp_path, unharmed, engine):
     arguments = (*TWO_JOBS, *(part.format("kill_0") for part in FAULT))
     done = sweep(engine, "sweep", *arguments)
@@ -214,7 +216,7 @@ def test_a_killed_job_goes_on_to_the_same_end(sweep, tmp_path, unharmed, engine)
     assert sorted(table(tmp_path / "sweep").values()) == sorted(unharmed.values())
 
 
-@pytest.mark.parametrize("engine", ["submitit_local", "ray", "slurm"])
+@pytest.mark.parametrize("engine", ["submitit_local", pytest.param("ray", marks=pytest.mark.long), "slurm"])
 def test_ctrl_c_ends_all_jobs(environment, tmp_path, engine):
     if engine == "slurm" and "reason" in environment:
         pytest.skip(environment["reason"])
@@ -236,6 +238,7 @@ def test_ctrl_c_ends_all_jobs(environment, tmp_path, engine):
     # that no job is left is looked at when the environment is given back
 
 
+@pytest.mark.long
 def test_a_cluster_of_ray_with_two_nodes(environment, sweep, unharmed, tmp_path):
     """Joined by its address; it was started elsewhere, and works where the command was given."""
     with socket.socket() as probe:

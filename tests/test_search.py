@@ -121,7 +121,7 @@ def test_where_every_trial_fails_that_is_the_error(cli):  # noqa: F811
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.long)])
 def test_a_search_that_was_killed_ends_as_an_unbroken_one(tmp_path, launcher):
     command = (*SEARCH, "hydra.sweeper.n_trials=6", "trainer.max_epochs=4")
     if launcher == "joblib":
