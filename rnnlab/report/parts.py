@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+
+from rnnlab import ledger
 
 
 def document(
@@ -54,12 +55,7 @@ def _plotly(folder: Path | None) -> str:
 
 def publish(content: str, path: Path) -> Path:
     """Write a page in one move: a browser finds the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    ledger.publish(path, content)
     return path
 
 
